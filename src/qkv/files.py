@@ -1,0 +1,168 @@
+"""Files: written whole or not at all, read without trust. Nothing here unpickles.
+
+Writing goes to a temporary neighbour that is flushed to disk and then renamed, so that a reader sees the old file or
+the new one, and a full disk or a kill leaves the old one.
+"""
+
+import contextlib
+import errno
+import gzip
+import io
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+import zstandard
+
+from qkv.errors import DataError, QkvError, StorageError
+
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+# -- writing ---------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def storage(path: str | Path) -> Iterator[None]:
+    """Turns the operating system's refusals to write `path` into a `StorageError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, QkvError):
+            raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError("the disk is full", hint="free some space, then go on", path=path) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StorageError("no permission to write here", hint="another folder", path=path) from error
+        raise StorageError(f"cannot be written ({error.strerror or error})", path=path) from error
+
+
+@contextlib.contextmanager
+def atomic(path: str | Path) -> Iterator[BinaryIO]:
+    """Opens `path` for writing bytes; the file appears, whole, when the block ends without an error."""
+    path = Path(path)
+    with storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    with atomic(path) as file:
+        file.write(data)
+    return Path(path)
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    return write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: Mapping[str, Any]) -> Path:
+    """Writes `value` as indented JSON; NaN and infinity, which JSON has not, are refused."""
+    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Hands out an empty folder to fill; when the block ends without an error it takes the place of `path` whole.
+
+    A folder cannot be renamed onto a full one, so the swap takes two renames; `finish_swap` completes one that a kill
+    cut in half.
+    """
+    path = Path(path)
+    new = path.with_name(f"{path.name}.new")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with storage(path):
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            for file in temporary.iterdir():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+            shutil.rmtree(new, ignore_errors=True)
+            temporary.rename(new)  # complete from here on
+            finish_swap(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def finish_swap(path: str | Path) -> None:
+    """Puts a complete `path.new` in the place of `path`, if there is one."""
+    path = Path(path)
+    new, old = path.with_name(f"{path.name}.new"), path.with_name(f"{path.name}.old")
+    if new.exists():
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            path.rename(old)
+        new.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+def require_file(path: str | Path) -> Path:
+    """`path`, if it is a file that is not empty."""
+    path = Path(path)
+    if not path.exists():
+        raise DataError("no such file", hint="the path as seen from " + str(Path.cwd()), path=path)
+    if not path.is_file():
+        raise DataError("not a file", expected="a file", got="a folder", path=path)
+    if path.stat().st_size == 0:
+        raise DataError("the file is empty", path=path)
+    return path
+
+
+def read_json(path: str | Path) -> Any:
+    path = require_file(path)
+    try:
+        return json.loads(path.read_bytes())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        line = getattr(error, "lineno", None)
+        raise DataError(f"not JSON ({getattr(error, 'msg', 'undecodable bytes')})", path=path, line=line) from error
+
+
+@contextlib.contextmanager
+def open_bytes(path: str | Path) -> Iterator[IO[bytes]]:
+    """Opens a file for reading; gzip and zstd are recognised by their first bytes, whatever the file is called."""
+    path = require_file(path)
+    with path.open("rb") as raw:
+        magic = raw.read(4)
+        raw.seek(0)
+        try:
+            if magic.startswith(_GZIP):
+                with gzip.open(raw) as file:
+                    yield io.BufferedReader(file)
+            elif magic == _ZSTD:
+                with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as file:
+                    yield io.BufferedReader(file)
+            else:
+                yield raw
+        except (gzip.BadGzipFile, EOFError, zstandard.ZstdError) as error:
+            raise DataError(f"the compressed file is damaged ({error})", hint="fetch it again", path=path) from error
+
+
+def read_lines(path: str | Path) -> Iterator[tuple[int, str | None]]:
+    """Yields `(number, text)` for each line, counted from 1; `text` is None where the bytes are not UTF-8.
+
+    Ends of line are taken off (LF or CR LF), as is a byte order mark.
+    """
+    with open_bytes(path) as file:
+        for number, line in enumerate(file, start=1):
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            try:
+                yield number, line.rstrip(b"\r\n").decode()
+            except UnicodeDecodeError:
+                yield number, None
