@@ -14,9 +14,12 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 import zstandard
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
 from qkv.errors import DataError, QkvError, StorageError
 
@@ -42,16 +45,15 @@ def storage(path: str | Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def atomic(path: str | Path) -> Iterator[BinaryIO]:
-    """Opens `path` for writing bytes; the file appears, whole, when the block ends without an error."""
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Hands out the path of a temporary neighbour to write; it takes the place of `path` when the block ends well."""
     path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with storage(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            with temporary.open("wb") as file:
-                yield file
-                file.flush()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
         finally:
@@ -59,8 +61,8 @@ def atomic(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
-    with atomic(path) as file:
-        file.write(data)
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
     return Path(path)
 
 
@@ -71,6 +73,17 @@ def write_text(path: str | Path, text: str) -> Path:
 def write_json(path: str | Path, value: Mapping[str, Any]) -> Path:
     """Writes `value` as indented JSON; NaN and infinity, which JSON has not, are refused."""
     return write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> Path:
+    """Writes tensors in the safetensors format."""
+    with atomic(path) as temporary:
+        try:
+            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary)
+        except SafetensorError as error:
+            # The library hands the system's error on as text only.
+            raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from error
+    return Path(path)
 
 
 @contextlib.contextmanager
@@ -131,6 +144,16 @@ def read_json(path: str | Path) -> Any:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         line = getattr(error, "lineno", None)
         raise DataError(f"not JSON ({getattr(error, 'msg', 'undecodable bytes')})", path=path, line=line) from error
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Reads a safetensors file."""
+    path = require_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except SafetensorError as error:
+        raise DataError(f"not a safetensors file, or a damaged one ({error})", path=path) from error
 
 
 @contextlib.contextmanager

@@ -11,12 +11,19 @@ from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from qkv.errors import InputError
 
 Fact = str | int | float | bool
 Json = dict[str, Any]
+
+
+class Config(BaseModel):
+    """The base of all settings: one schema for file, flags and page. Frozen; unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True)
