@@ -1,0 +1,24 @@
+"""Training: the loop, the run folder, scores, and runs side by side."""
+
+from qkv.train.compare import Comparison, Group, compare
+from qkv.train.fit import Batches, FitConfig, Progress, autocast, fit, learning_rate, mean_loss
+from qkv.train.metrics import Estimate, TranslationScores, estimate, translation_scores
+from qkv.train.runs import RunFolder
+
+__all__ = [
+    "Batches",
+    "Comparison",
+    "Estimate",
+    "FitConfig",
+    "Group",
+    "Progress",
+    "RunFolder",
+    "TranslationScores",
+    "autocast",
+    "compare",
+    "estimate",
+    "fit",
+    "learning_rate",
+    "mean_loss",
+    "translation_scores",
+]

@@ -1,0 +1,98 @@
+"""Several runs side by side: grouped by what they were told, averaged over seeds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qkv.errors import InputError
+from qkv.train.metrics import Estimate, estimate
+from qkv.types import Json, Run
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ only in their seed."""
+
+    name: str
+    runs: Sequence[Run]
+
+    def estimate(self, metric: str) -> Estimate:
+        return estimate([run.metrics[metric] for run in self.runs])
+
+    def fact(self, name: str) -> Estimate:
+        """The mean of a number that runs state beside their metrics, such as `parameters` or `seconds`."""
+        return estimate([float(run.result[name]) for run in self.runs])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Groups of runs, and the metrics that all of them have."""
+
+    groups: Sequence[Group]
+    metrics: Sequence[str]
+
+    def as_json(self) -> Json:
+        return {
+            "groups": [
+                {
+                    "name": group.name,
+                    "seeds": [run.seed for run in group.runs],
+                    "runs": [str(run.path) for run in group.runs],
+                    "metrics": {
+                        metric: {"mean": value.mean, "margin": None if value.count == 1 else value.margin}
+                        for metric in self.metrics
+                        for value in [group.estimate(metric)]
+                    },
+                }
+                for group in self.groups
+            ]
+        }
+
+
+def compare(runs: Sequence[Run]) -> Comparison:
+    """Groups finished runs of one recipe; a group is named by the settings in which it differs from the others.
+
+    Raises:
+        InputError: where runs are of different recipes, tested on different data, or are not finished.
+    """
+    if not runs:
+        raise InputError("no runs to compare", expected="at least one run folder")
+    for run in runs:
+        if not run.finished:
+            raise InputError("this run is not finished", hint=f"qkv resume {run.path}", path=run.path)
+    for what, told in (
+        ("recipes", [run.recipe for run in runs]),
+        ("test data", [str(run.result.get("test_data")) for run in runs]),
+    ):
+        if len(set(told)) > 1:
+            raise InputError(f"runs with different {what} cannot be compared", got=", ".join(sorted(set(told))))
+    settings = [_flat(run.config) for run in runs]
+    keys = sorted({key for setting in settings for key in setting})
+    differing = [key for key in keys if len({repr(setting.get(key)) for setting in settings}) > 1]
+    # The model names a group by itself where it can: its other settings follow from it.
+    if "model" in differing:
+        differing = ["model", *(key for key in differing if key != "model" and not _implied(key, "model", settings))]
+    names = [", ".join(_told(key, setting.get(key)) for key in differing) or runs[0].recipe for setting in settings]
+    groups = [
+        Group(name, [run for run, own in zip(runs, names, strict=True) if own == name]) for name in dict.fromkeys(names)
+    ]
+    metrics = [metric for metric in runs[0].metrics if all(metric in run.metrics for run in runs)]
+    return Comparison(groups, metrics)
+
+
+def _implied(key: str, by: str, settings: Sequence[Json]) -> bool:
+    """Whether each value of `by` goes with one value of `key`."""
+    pairs = {(repr(setting.get(by)), repr(setting.get(key))) for setting in settings}
+    return len(pairs) == len({first for first, _ in pairs})
+
+
+def _told(key: str, value: Any) -> str:
+    return str(value) if key == "model" else f"{key.rpartition('.')[2].replace('_', ' ')} {value}"
+
+
+def _flat(config: Json, prefix: str = "") -> Json:
+    flat: Json = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat

@@ -1,0 +1,358 @@
+"""The training loop. It knows no task: any module with `loss(batch)`, any source of batches, and a run folder.
+
+The order of data is a function of seed and epoch, and everything that the next step depends on is saved together, so
+a run that was stopped or killed goes on to the same weights, bit for bit, on the same machine and thread count.
+"""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Literal, Protocol, Self
+
+import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from qkv import files
+from qkv.errors import InputError, QkvError, StoppedError
+from qkv.train.runs import RunFolder
+from qkv.train.state import Position, TrainingState
+from qkv.types import Config
+
+
+class FitConfig(Config):
+    """How to train: when to stop, how fast to learn, in what precision."""
+
+    epochs: PositiveInt = 30
+    """At most so many passes over the training data."""
+    steps: PositiveInt | None = None
+    """At most so many batches; the schedule is laid out over them."""
+    minutes: PositiveFloat | None = None
+    """Stop after so much training time, validation included."""
+    patience: PositiveInt = 5
+    """Stop after so many validations in a row without a better loss."""
+    validate_every: PositiveInt | None = None
+    """Batches between validations; by default one at the end of each epoch."""
+    learning_rate: PositiveFloat = 1e-3
+    """The highest one, reached at the end of the warm-up."""
+    warmup_steps: NonNegativeInt = 400
+    """Batches over which the learning rate rises from zero."""
+    schedule: Literal["inverse-sqrt", "cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after the warm-up."""
+    weight_decay: NonNegativeFloat = 0.01
+    """AdamW's."""
+    clip_norm: PositiveFloat = 1.0
+    """Gradients with a larger norm are scaled down to it."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto` takes bfloat16 where the processor multiplies it in hardware."""
+    compile: bool = False
+    """Compile the loss with torch.compile; switches deterministic algorithms on, so that runs can be resumed."""
+    log_every: PositiveInt = 20
+    """Batches between two lines of metrics.jsonl."""
+    save_every: float = Field(default=60.0, ge=0)
+    """Seconds between two saves of what `resume` needs."""
+
+
+class Batch(Protocol):
+    """What `fit` asks of a batch."""
+
+    @property
+    def weight(self) -> int:
+        """How many predictions its mean loss stands for."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """Its size, for the speed of training."""
+        ...
+
+    def to(self, device: torch.device | str) -> Self: ...
+
+
+class Batches(Protocol):
+    """A source of batches whose order is a function of its seed and the epoch."""
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, from batch `start` on."""
+        ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands, for whoever shows it."""
+
+    step: int
+    total_steps: int
+    epoch: int
+    loss: float | None
+    valid_loss: float | None
+    tokens_per_second: float
+    seconds_left: float
+
+
+def fit(
+    model: nn.Module,
+    train: Batches,
+    valid: Batches,
+    config: FitConfig,
+    run: RunFolder,
+    *,
+    device: torch.device | str = "cpu",
+    other_threads: bool = False,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Position:
+    """Trains `model` until the epochs, steps, minutes or patience are used up; leaves it with its best weights.
+
+    `model.loss(batch)` returns the mean loss of a batch. A run folder that holds a saved state goes on from there.
+
+    Raises:
+        StoppedError: on Ctrl-C or a termination signal, once the state is saved.
+        RunError: where a saved state cannot be continued as asked.
+        InputError: where a part has no batches.
+    """
+    for part, batches in (("training", train), ("validation", valid)):
+        if len(batches) == 0:
+            raise InputError(f"the {part} part is empty", hint="more data")
+    loop = _Loop(model.to(device), train, valid, config, run, device, on_progress)
+    loop.recover(other_threads=other_threads)
+    at = loop.at
+    with _deterministic(config.compile), _stop_signals() as stopped:
+        loop.start()
+        while not loop.finished():
+            for batch in train.epoch(at.epoch, at.batch):
+                loop.update(batch)
+                if at.step % config.log_every == 0:
+                    loop.log()
+                if config.validate_every and at.step % config.validate_every == 0:
+                    loop.validate()
+                if stopped() or loop.save_due():
+                    loop.save()
+                if stopped():
+                    raise StoppedError("stopped; all is kept", hint=f"qkv resume {run.path}", path=run.path)
+                if loop.finished():
+                    break
+            else:
+                at.epoch, at.batch = at.epoch + 1, 0
+                if not config.validate_every:
+                    loop.validate()
+        loop.end()
+    return at
+
+
+def mean_loss(model: nn.Module, batches: Batches, *, device: torch.device | str = "cpu") -> float:
+    """The mean loss over all predictions of `batches`, without dropout or label smoothing (the model is in eval)."""
+    training = model.training
+    model.eval()
+    total, weight = 0.0, 0
+    with torch.inference_mode():
+        for batch in batches.epoch(0):
+            total += float(model.loss(batch.to(device))) * batch.weight  # pyright: ignore[reportCallIssue]
+            weight += batch.weight
+    model.train(training)
+    return total / max(weight, 1)
+
+
+def learning_rate(step: int, config: FitConfig, total: int) -> float:
+    """The rate for the update numbered `step` from 0: a linear rise, then the schedule's fall.
+
+    The inverse square root is that of Vaswani et al. (2017), eq. 3, scaled so that its peak is `learning_rate`.
+
+    >>> config = FitConfig(learning_rate=1.0, warmup_steps=4, schedule="linear")
+    >>> [round(learning_rate(step, config, total=10), 2) for step in (0, 3, 7, 9)]
+    [0.25, 1.0, 0.5, 0.17]
+    """
+    warmup = max(config.warmup_steps, 1)
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / warmup
+    left = 1 - (step - config.warmup_steps) / max(total - config.warmup_steps, 1)
+    fall = {
+        "inverse-sqrt": math.sqrt(warmup / max(step, 1)),
+        "cosine": 0.5 * (1 + math.cos(math.pi * (1 - left))),
+        "linear": left,
+        "constant": 1.0,
+    }[config.schedule]
+    return config.learning_rate * fall
+
+
+def autocast(
+    precision: Literal["auto", "float32", "bfloat16"], device: torch.device | str
+) -> Callable[[], AbstractContextManager[object]]:
+    """What to run a forward pass in: a factory of contexts, for `auto` bfloat16 where it is fast."""
+    kind = torch.device(device).type
+    if precision == "float32" or (precision == "auto" and not fast_bfloat16(device)):
+        return nullcontext
+    return lambda: torch.autocast(kind, torch.bfloat16)
+
+
+def fast_bfloat16(device: torch.device | str) -> bool:
+    """Whether this device multiplies bfloat16 in hardware."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported()
+
+
+# -- the parts of a step ---------------------------------------------------------------------------------------------
+
+
+class _Loop:
+    """One training run in memory: what `fit` does, in the order in which it says."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Batches,
+        valid: Batches,
+        config: FitConfig,
+        run: RunFolder,
+        device: torch.device | str,
+        on_progress: Callable[[Progress], None],
+    ):
+        self.model, self.valid, self.config, self.run, self.device = model, valid, config, run, device
+        self.on_progress = on_progress
+        self.total = config.steps or config.epochs * len(train)
+        self.precision = autocast(config.precision, device)
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True
+        )
+        self.state = TrainingState(model, self.optimizer)
+        self.valid_loss: float | None = None
+
+    @property
+    def at(self) -> Position:
+        return self.state.position
+
+    def recover(self, *, other_threads: bool) -> None:
+        files.finish_swap(self.run.state)
+        if self.run.state.exists():
+            self.state.load(self.run.state, other_threads=other_threads)
+        self.run.cut_history(self.at.step)
+
+    def start(self) -> None:
+        loss: Callable[[Batch], Tensor] = self.model.loss  # pyright: ignore[reportAssignmentType]
+        self.loss = torch.compile(loss, dynamic=True) if self.config.compile else loss
+        self.ticked = self.saved = time.monotonic()
+
+    def update(self, batch: Batch) -> None:
+        """One step of AdamW down the gradient of one batch."""
+        at = self.at
+        self.model.train()
+        with self.precision():
+            loss = self.loss(batch.to(self.device))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm))
+        if not math.isfinite(norm):
+            raise QkvError(
+                f"the gradients are not finite at step {at.step + 1} (loss {float(loss.detach()):.4g})",
+                hint="a smaller --fit.learning-rate, more --fit.warmup-steps, or --fit.precision float32",
+                path=self.run.path,
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(at.step, self.config, self.total)
+        self.optimizer.step()
+        at.step, at.batch, at.tokens = at.step + 1, at.batch + 1, at.tokens + batch.tokens
+        at.unlogged_loss, at.unlogged_steps = at.unlogged_loss + float(loss.detach()), at.unlogged_steps + 1
+        self.tick()
+
+    def tick(self) -> None:
+        """Adds the time since the last tick to that of earlier sittings."""
+        now = time.monotonic()
+        self.at.seconds += now - self.ticked
+        self.ticked = now
+
+    def log(self) -> None:
+        at = self.at
+        loss = at.unlogged_loss / at.unlogged_steps
+        at.unlogged_loss, at.unlogged_steps = 0.0, 0
+        rate = self.optimizer.param_groups[0]["lr"]
+        self._measure("train", loss=loss, learning_rate=rate, tokens=at.tokens)
+        self._show(loss)
+
+    def validate(self) -> None:
+        at = self.at
+        with self.precision():
+            self.valid_loss = mean_loss(self.model, self.valid, device=self.device)
+        at.validated = at.step
+        if best := self.valid_loss < at.best_loss:
+            at.best_loss, at.best_step, at.worse = self.valid_loss, at.step, 0
+            self.state.keep_best()
+        else:
+            at.worse += 1
+        self.tick()
+        self._measure("valid", loss=self.valid_loss, best=best)
+        self._show(None)
+
+    def save_due(self) -> bool:
+        return time.monotonic() - self.saved >= self.config.save_every
+
+    def save(self) -> None:
+        self.state.save(self.run.state)
+        self.saved = time.monotonic()
+
+    def finished(self) -> bool:
+        at, config = self.at, self.config
+        return (
+            at.step >= self.total
+            or at.epoch >= config.epochs
+            or at.worse >= config.patience
+            or (config.minutes is not None and at.seconds >= 60 * config.minutes)
+        )
+
+    def end(self) -> None:
+        """Measures the last steps too, and takes the best weights."""
+        if self.at.unlogged_steps:
+            self.log()
+        if self.at.validated != self.at.step:
+            self.validate()
+        self.save()
+        self.model.load_state_dict(self.state.best)
+        self.run.save_weights(self.state.best)
+
+    def _measure(self, part: str, **values: float | bool) -> None:
+        at = self.at
+        self.run.log({"part": part, "step": at.step, "epoch": at.epoch, "seconds": round(at.seconds, 3)} | values)
+
+    def _show(self, loss: float | None) -> None:
+        at, minutes = self.at, self.config.minutes
+        left = (self.total - at.step) * at.seconds / max(at.step, 1)
+        if minutes is not None:
+            left = min(left, 60 * minutes - at.seconds)
+        speed = at.tokens / max(at.seconds, 1e-9)
+        self.on_progress(Progress(at.step, self.total, at.epoch, loss, self.valid_loss, speed, max(left, 0.0)))
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C or termination signal into a question that the loop asks; a second one breaks in."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # signals reach only that one
+        yield asked.is_set
+        return
+
+    def ask(_number: int, _frame: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
