@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -39,7 +39,7 @@ class PairBatch:
     target: Int[Tensor, "batch target_length"]
     target_mask: Bool[Tensor, "batch target_length"]
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "PairBatch":
         return type(self)(
             self.source.to(device), self.source_mask.to(device), self.target.to(device), self.target_mask.to(device)
         )
@@ -132,7 +132,9 @@ class AttentionMap:
             )
 
     @classmethod
-    def from_step(cls, step: Step, query_labels: Sequence[str], key_labels: Sequence[str], item: int = 0) -> Self:
+    def from_step(
+        cls, step: Step, query_labels: Sequence[str], key_labels: Sequence[str], item: int = 0
+    ) -> "AttentionMap":
         """The map of one item of the batch that a trace holds, cut to its labels where the batch was padded."""
         weights = step.value[item, :, : len(query_labels), : len(key_labels)].float().cpu()
         facts: dict[str, Any] = dict(step.facts)
@@ -142,17 +144,17 @@ class AttentionMap:
     def heads(self) -> int:
         return self.weights.shape[0]
 
-    def head(self, index: int) -> Self:
+    def head(self, index: int) -> "AttentionMap":
         """This map with one head only."""
         if not -self.heads <= index < self.heads:
             raise InputError(f"no head {index} in {self.layer}", expected=f"0 to {self.heads - 1}", got=str(index))
         return self._with(self.weights[index][None])
 
-    def mean(self) -> Self:
+    def mean(self) -> "AttentionMap":
         """This map with its heads averaged into one."""
         return self._with(self.weights.mean(dim=0, keepdim=True))
 
-    def _with(self, weights: Tensor) -> Self:
+    def _with(self, weights: Tensor) -> "AttentionMap":
         return type(self)(
             weights, self.query_labels, self.key_labels, self.layer, self.kind, self.obtained, self.backend, self.signed
         )

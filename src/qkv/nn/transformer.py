@@ -1,0 +1,449 @@
+"""Transformer layers and stacks: arguments and state of `torch.nn`, and decoding a position at a time.
+
+Arguments with torch's names mean what they mean in torch (a True in a mask leaves out); the keyword-only masks are the
+house's own (True may be attended to).
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from qkv.errors import InputError, unknown_name
+from qkv.functional import combine_masks, mask_from_torch
+from qkv.nn.attention import MultiheadAttention, require_batch_first
+from qkv.trace import scope
+
+Activation = Callable[[Tensor], Tensor]
+TorchMask = Bool[Tensor, "*heads queries keys"] | Float[Tensor, "*heads queries keys"]
+TorchPadding = Bool[Tensor, "batch keys"] | Float[Tensor, "batch keys"]
+
+_ACTIVATIONS: dict[str, Activation] = {"relu": F.relu, "gelu": F.gelu}
+
+
+class TransformerEncoderLayer(nn.Module):
+    """Self-attention, then a feed-forward network, each with a residual and a norm (Vaswani et al. 2017, section 3.1).
+
+    Arguments, initial values and state are those of `torch.nn.TransformerEncoderLayer`, so that its weights load.
+
+    Args:
+        d_model: the width.
+        nhead: how many heads.
+        dim_feedforward: the inner width of the feed-forward network.
+        dropout: the share dropped of each block's output, inside the feed-forward network, and of the weights.
+        activation: `"relu"`, `"gelu"` or a function.
+        layer_norm_eps: what the norms add to the variance.
+        batch_first: in torch's place; only True.
+        norm_first: the norm before each block (Xiong et al. 2020) instead of after the residual.
+        bias: whether linear maps and norms have biases.
+        attention_dropout: another share for the weights; 0 keeps attention fused while training.
+
+    Raises:
+        InputError: sizes that do not fit, an unknown activation, `batch_first=False`.
+
+    >>> TransformerEncoderLayer(6, 2, dim_feedforward=11)(torch.randn(1, 5, 6)).shape
+    torch.Size([1, 5, 6])
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str | Activation = "relu",
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = True,
+        norm_first: bool = False,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        attention_dropout: float | None = None,
+    ):
+        super().__init__()
+        require_batch_first(batch_first)
+        weights_dropout = dropout if attention_dropout is None else attention_dropout
+        self.self_attn = MultiheadAttention(d_model, nhead, weights_dropout, bias, device=device, dtype=dtype)
+        self.linear1 = nn.Linear(d_model, dim_feedforward, bias=bias, device=device, dtype=dtype)
+        self.linear2 = nn.Linear(dim_feedforward, d_model, bias=bias, device=device, dtype=dtype)
+        self.norm1 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
+        self.norm2 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
+        self.dropout = nn.Dropout(dropout)
+        self.activation = _activation(activation)
+        self.norm_first = norm_first
+
+    def forward(
+        self,
+        src: Float[Tensor, "batch length d_model"],
+        src_mask: TorchMask | None = None,
+        src_key_padding_mask: TorchPadding | None = None,
+        is_causal: bool = False,
+        *,
+        mask: Bool[Tensor, "... #length length"] | None = None,
+    ) -> Float[Tensor, "batch length d_model"]:
+        """The layer's output.
+
+        Args:
+            src: the sequence.
+            src_mask, src_key_padding_mask: torch's: True (or -inf) means left out.
+            is_causal: no position sees a later one; needs no mask beside it, and adds to one that is given.
+            mask: the house's own: True means may be attended to; broadcasts to `(batch, heads, length, length)`.
+        """
+        mask = combine_masks(mask, mask_from_torch(src_mask, src_key_padding_mask, num_heads=self.self_attn.num_heads))
+        x = src
+        if self.norm_first:
+            x = x + self._self_attention(self.norm1(x), mask, is_causal)
+            x = x + self._feed_forward(self.norm2(x))
+        else:
+            x = self.norm1(x + self._self_attention(x, mask, is_causal))
+            x = self.norm2(x + self._feed_forward(x))
+        return x
+
+    def _self_attention(self, x: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
+        with scope("self_attn"):
+            return self.dropout(self.self_attn(x, x, x, need_weights=False, is_causal=is_causal, mask=mask)[0])
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.linear2(self.dropout(self.activation(self.linear1(x)))))
+
+
+@dataclass
+class DecoderLayerCache:
+    """What one decoder layer keeps between steps: the keys and values so far, and those of the memory.
+
+    The first `length` positions of `self_key` and `self_value` are filled.
+    """
+
+    self_key: Float[Tensor, "batch heads max_length head_dim"]
+    self_value: Float[Tensor, "batch heads max_length head_dim"]
+    cross_key: Float[Tensor, "batch heads keys head_dim"]
+    cross_value: Float[Tensor, "batch heads keys head_dim"]
+    length: int = 0
+
+    def append(
+        self, key: Float[Tensor, "batch heads 1 head_dim"], value: Float[Tensor, "batch heads 1 head_dim"]
+    ) -> tuple[Float[Tensor, "batch heads filled head_dim"], Float[Tensor, "batch heads filled head_dim"]]:
+        """Writes the next position; returns all that are filled, as views."""
+        start, self.length = self.length, self.length + 1
+        self.self_key[:, :, start : self.length] = key
+        self.self_value[:, :, start : self.length] = value
+        return self.self_key[:, :, : self.length], self.self_value[:, :, : self.length]
+
+    def select(self, indices: Int[Tensor, " chosen"]) -> None:
+        """Keeps these rows of the batch, in this order; a row may be left out or come more than once."""
+        for name in ("self_key", "self_value"):
+            old = getattr(self, name)
+            new = old.new_empty(len(indices), *old.shape[1:])
+            new[:, :, : self.length] = old[:, :, : self.length].index_select(0, indices)
+            setattr(self, name, new)
+        self.cross_key = self.cross_key.index_select(0, indices)
+        self.cross_value = self.cross_value.index_select(0, indices)
+
+
+@dataclass
+class DecoderCache:
+    """What a decoder keeps between steps; `start` makes it, `step` fills it, `select` reorders it, all in place."""
+
+    layers: list[DecoderLayerCache]
+    cross_mask: Bool[Tensor, "batch #heads 1 keys"] | None
+
+    @property
+    def batch(self) -> int:
+        return self.layers[0].self_key.shape[0]
+
+    @property
+    def length(self) -> int:
+        """How many positions are decoded."""
+        return self.layers[0].length
+
+    @property
+    def max_length(self) -> int:
+        return self.layers[0].self_key.shape[2]
+
+    def select(self, indices: Int[Tensor, " chosen"]) -> None:
+        """Keeps these rows of the batch, in this order; a row may be left out or come more than once."""
+        for layer in self.layers:
+            layer.select(indices)
+        if self.cross_mask is not None:
+            self.cross_mask = self.cross_mask.index_select(0, indices)
+
+
+class TransformerDecoderLayer(nn.Module):
+    """Self-attention, attention to a memory, a feed-forward network (Vaswani et al. 2017, section 3.1).
+
+    Arguments, initial values and state are those of `torch.nn.TransformerDecoderLayer`, so that its weights load; the
+    arguments are described at `TransformerEncoderLayer`.
+
+    >>> layer = TransformerDecoderLayer(6, 2, dim_feedforward=11)
+    >>> layer(torch.randn(1, 3, 6), torch.randn(1, 5, 6), tgt_is_causal=True).shape
+    torch.Size([1, 3, 6])
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str | Activation = "relu",
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = True,
+        norm_first: bool = False,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        attention_dropout: float | None = None,
+    ):
+        super().__init__()
+        require_batch_first(batch_first)
+        weights_dropout = dropout if attention_dropout is None else attention_dropout
+        self.self_attn = MultiheadAttention(d_model, nhead, weights_dropout, bias, device=device, dtype=dtype)
+        self.multihead_attn = MultiheadAttention(d_model, nhead, weights_dropout, bias, device=device, dtype=dtype)
+        self.linear1 = nn.Linear(d_model, dim_feedforward, bias=bias, device=device, dtype=dtype)
+        self.linear2 = nn.Linear(dim_feedforward, d_model, bias=bias, device=device, dtype=dtype)
+        self.norm1 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
+        self.norm2 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
+        self.norm3 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
+        self.dropout = nn.Dropout(dropout)
+        self.activation = _activation(activation)
+        self.norm_first = norm_first
+
+    def forward(
+        self,
+        tgt: Float[Tensor, "batch length d_model"],
+        memory: Float[Tensor, "batch memory_length d_model"],
+        tgt_mask: TorchMask | None = None,
+        memory_mask: TorchMask | None = None,
+        tgt_key_padding_mask: TorchPadding | None = None,
+        memory_key_padding_mask: TorchPadding | None = None,
+        tgt_is_causal: bool = False,
+        memory_is_causal: bool = False,
+        *,
+        self_mask: Bool[Tensor, "... #length length"] | None = None,
+        cross_mask: Bool[Tensor, "... #length memory_length"] | None = None,
+    ) -> Float[Tensor, "batch length d_model"]:
+        """The layer's output.
+
+        Args:
+            tgt: the sequence.
+            memory: what the encoder made of the source.
+            tgt_mask, memory_mask: torch's: True (or -inf) means left out.
+            tgt_key_padding_mask, memory_key_padding_mask: the same, for keys alone.
+            tgt_is_causal: no position sees a later one; needs no mask beside it, and adds to one that is given.
+            memory_is_causal: the same for the memory.
+            self_mask, cross_mask: the house's own: True means may be attended to; broadcast to
+                `(batch, heads, length, length)` and `(batch, heads, length, memory_length)`.
+        """
+        heads = self.self_attn.num_heads
+        self_mask = combine_masks(self_mask, mask_from_torch(tgt_mask, tgt_key_padding_mask, num_heads=heads))
+        cross_mask = combine_masks(cross_mask, mask_from_torch(memory_mask, memory_key_padding_mask, num_heads=heads))
+
+        def self_attention(x: Tensor) -> Tensor:
+            return self.self_attn(x, x, x, need_weights=False, is_causal=tgt_is_causal, mask=self_mask)[0]
+
+        def cross_attention(x: Tensor) -> Tensor:
+            return self.multihead_attn(
+                x, memory, memory, need_weights=False, is_causal=memory_is_causal, mask=cross_mask
+            )[0]
+
+        return self._blocks(tgt, self_attention, cross_attention)
+
+    def start(self, memory: Float[Tensor, "batch keys d_model"], max_length: int) -> DecoderLayerCache:
+        """An empty cache for at most `max_length` steps, with the memory's keys and values packed once."""
+        key, value = self.multihead_attn.project_key_value(memory, memory)
+        batch, heads, _, head_dim = key.shape
+        empty = key.new_empty(2, batch, heads, max_length, head_dim)
+        return DecoderLayerCache(empty[0], empty[1], key.contiguous(), value.contiguous())
+
+    def step(
+        self,
+        tgt: Float[Tensor, "batch 1 d_model"],
+        cache: DecoderLayerCache,
+        cross_mask: Bool[Tensor, "batch #heads 1 keys"] | None = None,
+    ) -> Float[Tensor, "batch 1 d_model"]:
+        """The output at the next position; its key and value go into the cache."""
+
+        def self_attention(x: Tensor) -> Tensor:
+            q, k, v = self.self_attn.project(x)
+            return self.self_attn.attend(q, *cache.append(k, v), kind="self")[0]
+
+        def cross_attention(x: Tensor) -> Tensor:
+            q = self.multihead_attn.project_query(x)
+            return self.multihead_attn.attend(q, cache.cross_key, cache.cross_value, cross_mask, kind="cross")[0]
+
+        return self._blocks(tgt, self_attention, cross_attention)
+
+    def _blocks(self, x: Tensor, self_attention: Activation, cross_attention: Activation) -> Tensor:
+        def attend_self(x: Tensor) -> Tensor:
+            with scope("self_attn"):
+                return self.dropout(self_attention(x))
+
+        def attend_cross(x: Tensor) -> Tensor:
+            with scope("multihead_attn"):
+                return self.dropout(cross_attention(x))
+
+        if self.norm_first:
+            x = x + attend_self(self.norm1(x))
+            x = x + attend_cross(self.norm2(x))
+            x = x + self._feed_forward(self.norm3(x))
+        else:
+            x = self.norm1(x + attend_self(x))
+            x = self.norm2(x + attend_cross(x))
+            x = self.norm3(x + self._feed_forward(x))
+        return x
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.linear2(self.dropout(self.activation(self.linear1(x)))))
+
+
+class TransformerEncoder(nn.Module):
+    """A stack of encoder layers; state as of `torch.nn.TransformerEncoder`.
+
+    Args:
+        encoder_layer: copied `num_layers` times, so all layers start out the same.
+        num_layers: how many.
+        norm: what the last layer's output goes through, such as the `LayerNorm` that `norm_first` asks for.
+
+    >>> encoder = TransformerEncoder(TransformerEncoderLayer(6, 2, dim_feedforward=11), num_layers=2)
+    >>> encoder(torch.randn(1, 5, 6)).shape
+    torch.Size([1, 5, 6])
+    """
+
+    def __init__(self, encoder_layer: TransformerEncoderLayer, num_layers: int, norm: nn.Module | None = None):
+        super().__init__()
+        self.layers = nn.ModuleList(copy.deepcopy(encoder_layer) for _ in range(num_layers))
+        self.num_heads = encoder_layer.self_attn.num_heads
+        self.norm = norm
+
+    def forward(
+        self,
+        src: Float[Tensor, "batch length d_model"],
+        src_mask: TorchMask | None = None,
+        src_key_padding_mask: TorchPadding | None = None,
+        is_causal: bool = False,
+        *,
+        mask: Bool[Tensor, "... #length length"] | None = None,
+    ) -> Float[Tensor, "batch length d_model"]:
+        """The output of the last layer; the arguments are those of `TransformerEncoderLayer.forward`.
+
+        torch calls the second argument `mask`. By position it is torch's here too; by that name it is the house's own.
+        """
+        mask = combine_masks(mask, mask_from_torch(src_mask, src_key_padding_mask, num_heads=self.num_heads))
+        x = src
+        for i, layer in enumerate(self.layers):
+            with scope(f"layers.{i}"):
+                x = layer(x, is_causal=is_causal, mask=mask)
+        return x if self.norm is None else self.norm(x)
+
+
+class TransformerDecoder(nn.Module):
+    """A stack of decoder layers; state as of `torch.nn.TransformerDecoder`.
+
+    `forward` takes a whole target at once. `start` and `step` take it a position at a time, with the same results:
+    each step costs one position instead of all before it.
+
+    Args:
+        decoder_layer: copied `num_layers` times, so all layers start out the same.
+        num_layers: how many.
+        norm: what the last layer's output goes through, such as the `LayerNorm` that `norm_first` asks for.
+
+    >>> decoder = TransformerDecoder(TransformerDecoderLayer(6, 2, dim_feedforward=11), num_layers=2).eval()
+    >>> target, memory = torch.randn(1, 3, 6), torch.randn(1, 5, 6)
+    >>> whole = decoder(target, memory, tgt_is_causal=True)
+    >>> cache = decoder.start(memory, max_length=3)
+    >>> steps = [decoder.step(target[:, i : i + 1], cache) for i in range(3)]
+    >>> torch.allclose(torch.cat(steps, dim=1), whole, atol=1e-6)
+    True
+    """
+
+    def __init__(self, decoder_layer: TransformerDecoderLayer, num_layers: int, norm: nn.Module | None = None):
+        super().__init__()
+        layers = nn.ModuleList(copy.deepcopy(decoder_layer) for _ in range(num_layers))
+        self.layers = cast("Sequence[TransformerDecoderLayer]", layers)  # ModuleList does not say what it holds
+        self.num_heads = decoder_layer.self_attn.num_heads
+        self.norm = norm
+
+    def forward(
+        self,
+        tgt: Float[Tensor, "batch length d_model"],
+        memory: Float[Tensor, "batch memory_length d_model"],
+        tgt_mask: TorchMask | None = None,
+        memory_mask: TorchMask | None = None,
+        tgt_key_padding_mask: TorchPadding | None = None,
+        memory_key_padding_mask: TorchPadding | None = None,
+        tgt_is_causal: bool = False,
+        memory_is_causal: bool = False,
+        *,
+        self_mask: Bool[Tensor, "... #length length"] | None = None,
+        cross_mask: Bool[Tensor, "... #length memory_length"] | None = None,
+    ) -> Float[Tensor, "batch length d_model"]:
+        """The output of the last layer; the arguments are those of `TransformerDecoderLayer.forward`."""
+        heads = self.num_heads
+        self_mask = combine_masks(self_mask, mask_from_torch(tgt_mask, tgt_key_padding_mask, num_heads=heads))
+        cross_mask = combine_masks(cross_mask, mask_from_torch(memory_mask, memory_key_padding_mask, num_heads=heads))
+        x = tgt
+        for i, layer in enumerate(self.layers):
+            with scope(f"layers.{i}"):
+                x = layer(
+                    x,
+                    memory,
+                    tgt_is_causal=tgt_is_causal,
+                    memory_is_causal=memory_is_causal,
+                    self_mask=self_mask,
+                    cross_mask=cross_mask,
+                )
+        return x if self.norm is None else self.norm(x)
+
+    @torch.no_grad()
+    def start(
+        self,
+        memory: Float[Tensor, "batch keys d_model"],
+        cross_mask: Bool[Tensor, "batch #heads 1 keys"] | None = None,
+        max_length: int = 256,
+    ) -> DecoderCache:
+        """An empty cache for decoding at most `max_length` positions against `memory`.
+
+        Args:
+            memory: what the encoder made of the source.
+            cross_mask: True where the memory may be attended to, such as `padding_mask(real)`.
+            max_length: how many positions there is room for.
+        """
+        return DecoderCache([layer.start(memory, max_length) for layer in self.layers], cross_mask)
+
+    @torch.no_grad()
+    def step(self, tgt: Float[Tensor, "batch 1 d_model"], cache: DecoderCache) -> Float[Tensor, "batch 1 d_model"]:
+        """The output at the next position, as `forward` with `tgt_is_causal` has it there; fills the cache.
+
+        Raises:
+            InputError: another batch size than the cache's, more than one position, or no room left.
+        """
+        if tgt.shape[:2] != (cache.batch, 1):
+            raise InputError(
+                "the step does not fit the cache",
+                expected=f"one position for each of {cache.batch} rows",
+                got=f"{tuple(tgt.shape)}",
+            )
+        if cache.length == cache.max_length:
+            raise InputError(
+                f"the cache is full at {cache.max_length} positions", hint="start with a larger max_length"
+            )
+        x = tgt
+        for i, layer in enumerate(self.layers):
+            with scope(f"layers.{i}"):
+                x = layer.step(x, cache.layers[i], cache.cross_mask)
+        return x if self.norm is None else self.norm(x)
+
+
+def _activation(activation: str | Activation) -> Activation:
+    if callable(activation):
+        return activation
+    if activation not in _ACTIVATIONS:
+        raise unknown_name("activation", activation, _ACTIVATIONS, hint="a function of one tensor")
+    return _ACTIVATIONS[activation]
