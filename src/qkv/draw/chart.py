@@ -1,0 +1,257 @@
+"""Charts of training and of comparisons: each function makes an Altair chart, `svg` and `png` draw it.
+
+All wear one look (`theme`): dark ink on paper, letters of 11 units or more, colours that colour-blind readers tell
+apart, and a second sign beside colour wherever colour tells something.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import altair as alt
+import vl_convert
+
+from qkv.draw.colour import GRID, INK, MUTED, PAPER, SERIES
+from qkv.errors import InputError
+
+_WIDTH, _HEIGHT = 460, 260
+_SYMBOLS = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
+Chart = alt.Chart | alt.LayerChart
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of `curves`: a series (a model, a seed), which part of the data it was measured on, and its points."""
+
+    name: str
+    x: Sequence[int | float]
+    y: Sequence[int | float]
+    part: Literal["training", "validation"] = "training"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of `bars`: a mean and the ends of its 95 % interval."""
+
+    name: str
+    mean: int | float
+    low: int | float
+    high: int | float
+
+
+@dataclass(frozen=True)
+class LengthScore:
+    """One point of `by_length`: a model's score over the `count` sentences of one bucket of lengths, such as `6-10`."""
+
+    name: str
+    bucket: str
+    score: int | float
+    count: int
+
+
+def theme() -> dict[str, Any]:
+    """The Vega-Lite configuration that every chart wears."""
+    text = {"labelColor": INK, "titleColor": INK, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
+    return {
+        "background": PAPER,
+        "font": "Helvetica, Arial, 'Liberation Sans', sans-serif",
+        "padding": 12,
+        "title": {"anchor": "start", "color": INK, "fontSize": 15, "fontWeight": "bold", "offset": 12},
+        "view": {"stroke": None},
+        "axis": text | {"gridColor": GRID, "domainColor": MUTED, "tickColor": MUTED, "titlePadding": 8},
+        "legend": text | {"labelLimit": 260, "symbolStrokeWidth": 2, "symbolSize": 140},
+        "line": {"strokeWidth": 2},
+        "range": {"category": list(SERIES)},
+    }
+
+
+def curves(
+    lines: Sequence[Curve], *, x: str = "step", y: str = "loss", log: bool = False, title: str | None = None
+) -> Chart:
+    """Losses, or any measure, as they went: colour tells the series, solid training, dashed validation.
+
+    Args:
+        lines: the curves; points that are not finite leave a gap.
+        x, y: what the axes are called.
+        log: a logarithmic y axis, for measures that stay above zero.
+
+    Raises:
+        InputError: no curve, a curve without points, x and y of different lengths, log of what is not positive.
+
+    >>> points = {"x": [0, 100, 200], "y": [5.0, 2.5, 1.9]}
+    >>> figure = svg(curves([Curve("rnn", **points), Curve("transformer", **points)]))
+    >>> "transformer" in figure
+    True
+    """
+    _require_some(lines, "curve")
+    for line in lines:
+        if not line.x or len(line.x) != len(line.y):
+            raise InputError(
+                f"the curve {line.name!r} cannot be drawn",
+                expected="as many values as places on the x axis, at least one",
+                got=f"{len(line.y)} values, {len(line.x)} places",
+            )
+        if log and any(math.isfinite(value) and value <= 0 for value in line.y):
+            raise InputError(
+                f"the curve {line.name!r} has no logarithm everywhere",
+                expected="values above zero",
+                got=f"{min(line.y):.4g}",
+                hint="log=False",
+            )
+    rows = [
+        {"name": line.name, "part": line.part, "x": place, "y": value if math.isfinite(value) else None}
+        for line in lines
+        for place, value in zip(line.x, line.y, strict=True)
+    ]
+    names, parts = _ordered(line.name for line in lines), _ordered(line.part for line in lines)
+    chart = (
+        alt.Chart(alt.InlineData(rows))
+        .mark_line(clip=False)
+        .encode(
+            x=alt.X("x:Q", title=x, axis=alt.Axis(grid=False, tickCount=6)),
+            y=alt.Y("y:Q", title=y, scale=alt.Scale(type="log") if log else alt.Scale(zero=False)),
+            color=_colour(names),
+            strokeDash=alt.StrokeDash(
+                "part:N",
+                title=None,
+                scale=alt.Scale(domain=["training", "validation"], range=[[1, 0], [6, 4]]),
+                legend=alt.Legend(values=parts) if len(parts) > 1 else None,
+            ),
+        )
+    )
+    return _dressed(chart, title)
+
+
+def bars(rows: Sequence[Bar], *, x: str, title: str | None = None) -> Chart:
+    """Means of named groups, in the order given, with whiskers over their 95 % intervals and the mean in figures.
+
+    Args:
+        rows: the bars.
+        x: what is measured, the name of the axis.
+
+    Raises:
+        InputError: no bar, two of one name, or a mean outside its interval.
+
+    >>> chart = bars([Bar("rnn", 31.2, 30.1, 32.3), Bar("transformer", 47.0, 46.2, 47.8)], x="BLEU")
+    >>> "47.0" in svg(chart)
+    True
+    """
+    _require_some(rows, "bar")
+    _require_distinct([row.name for row in rows], "bar")
+    for row in rows:
+        if not row.low <= row.mean <= row.high:
+            raise InputError(
+                f"the interval of {row.name!r} does not hold its mean",
+                expected="low <= mean <= high",
+                got=f"{row.low}, {row.mean}, {row.high}",
+            )
+    # Whiskers may end beyond the last gridline; the number stands after whichever reaches further.
+    values = [
+        {"name": row.name, "mean": row.mean, "low": row.low, "high": row.high, "text": _figure(row.mean)}
+        for row in rows
+    ]
+    base = alt.Chart(alt.InlineData(values)).encode(
+        y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(ticks=False, labelPadding=8, labelLimit=260))
+    )
+    bar = base.mark_bar(color=SERIES[0], opacity=0.75, height={"band": 0.6}).encode(x=alt.X("mean:Q", title=x))
+    whisker = base.mark_errorbar(ticks=alt.MarkConfig(size=10, color=INK), color=INK).encode(
+        x=alt.X("low:Q", title=x), x2="high:Q"
+    )
+    number = base.mark_text(align="left", dx=8, fontSize=12, color=INK).encode(
+        x=alt.X("high:Q", title=x), text="text:N"
+    )
+    return _dressed(alt.LayerChart(layer=[bar, whisker, number]), title, height=34 * len(rows))
+
+
+def by_length(rows: Sequence[LengthScore], *, y: str, title: str | None = None) -> Chart:
+    """Scores against the length of sentences, one line a model; under each bucket how many sentences it holds.
+
+    Args:
+        rows: the points; buckets stand in the order in which they first come.
+        y: what is measured, the name of the axis.
+
+    Raises:
+        InputError: no point, two points of one model in one bucket, or a bucket whose count differs between models.
+
+    >>> rows = [LengthScore("rnn", "1-5", 50.1, 120), LengthScore("rnn", "6-10", 38.4, 310)]
+    >>> "310 sentences" in svg(by_length(rows, y="BLEU"))
+    True
+    """
+    _require_some(rows, "point")
+    _require_distinct([f"{row.name}, {row.bucket}" for row in rows], "point")
+    counts: dict[str, int] = {}
+    for row in rows:
+        if counts.setdefault(row.bucket, row.count) != row.count:
+            raise InputError(
+                f"the models were not scored on the same sentences of bucket {row.bucket!r}",
+                expected=f"{counts[row.bucket]} sentences for each",
+                got=f"{row.count} for {row.name!r}",
+            )
+    values = [{"name": row.name, "bucket": f"{row.bucket}|{row.count:,} sentences", "score": row.score} for row in rows]
+    names = _ordered(row.name for row in rows)
+    chart = (
+        alt.Chart(alt.InlineData(values))
+        .mark_line(point=alt.OverlayMarkDef(filled=True, size=60))
+        .encode(
+            x=alt.X(
+                "bucket:O",
+                title="tokens in the source sentence",
+                sort=None,
+                axis=alt.Axis(labelAngle=0, labelExpr="split(datum.label, '|')"),
+            ),
+            y=alt.Y("score:Q", title=y),
+            color=_colour(names),
+            shape=alt.Shape("name:N", title=None, scale=alt.Scale(domain=names, range=_cycled(_SYMBOLS, names))),
+        )
+    )
+    return _dressed(chart, title, width=max(_WIDTH, 100 * len(counts)))
+
+
+def svg(chart: Chart) -> str:
+    """`chart` as SVG with real text."""
+    return vl_convert.vegalite_to_svg(_specification(chart))
+
+
+def png(chart: Chart, *, scale: int | float = 2) -> bytes:
+    """`chart` as the bytes of a PNG, `scale` pixels to a unit."""
+    return vl_convert.vegalite_to_png(_specification(chart), scale=scale)
+
+
+def _specification(chart: Chart) -> dict[str, Any]:
+    # Altair refuses charts past 5,000 rows, for the sake of notebooks; these are drawn once.
+    with alt.data_transformers.enable("default", max_rows=None):
+        return chart.to_dict()
+
+
+def _dressed(chart: Chart, title: str | None, *, width: int = _WIDTH, height: int = _HEIGHT) -> Chart:
+    titled = {"title": title} if title else {}
+    return chart.properties(width=width, height=height, **titled).configure(**theme())
+
+
+def _colour(names: Sequence[str]) -> alt.Color:
+    scale = alt.Scale(domain=names, range=_cycled(SERIES, names))
+    return alt.Color("name:N", title=None, scale=scale, legend=alt.Legend() if len(names) > 1 else None)
+
+
+def _cycled(signs: Sequence[str], names: Sequence[str]) -> list[str]:
+    return [signs[index % len(signs)] for index in range(len(names))]
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _figure(value: int | float) -> str:
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
+def _require_some(rows: Sequence[object], kind: str) -> None:
+    if not rows:
+        raise InputError("there is nothing to draw", expected=f"at least one {kind}", got="none")
+
+
+def _require_distinct(names: Sequence[str], kind: str) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"two {kind}s are named {twice!r}", expected=f"one {kind} a name")

@@ -1,0 +1,28 @@
+"""Pages in one file: styles and scripts inside, nothing fetched."""
+
+import html
+from importlib.resources import files
+
+# The browser itself holds the page to its word: it may fetch nothing.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+
+
+def static(name: str) -> str:
+    """The text of one of the styles and scripts that are shipped beside this file."""
+    return files("qkv.draw").joinpath("static", name).read_text(encoding="utf-8")
+
+
+def page(title: str, body: str, styles: str, script: str = "") -> str:
+    """A whole HTML document; `body`, `styles` and `script` are taken as they are, `title` is escaped.
+
+    >>> "<title>R &amp; D</title>" in page("R & D", "<p>text</p>", "")
+    True
+    """
+    module = f'<script type="module">\n{script}\n</script>\n' if script else ""
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f"<title>{html.escape(title)}</title>\n"
+        f"<style>\n{static('page.css')}{styles}</style>\n</head>\n<body>\n{body}\n{module}</body>\n</html>\n"
+    )
