@@ -1,0 +1,58 @@
+"""Data: readers, vocabularies, batches and generators. Raw things come in, batches go out."""
+
+from qkv.data.batches import PairBatches, batch_of, source_batch
+from qkv.data.embeddings import Coverage, Vectors, read_vectors, vectors_for
+from qkv.data.generated import date_pair, number_pair, numbers_and_dates
+from qkv.data.pairs import (
+    Pair,
+    PairFile,
+    Skipped,
+    Split,
+    TextFile,
+    group_references,
+    normalise_text,
+    read_pairs,
+    read_texts,
+    sentence_key,
+    split_pairs,
+    target_overlap,
+)
+from qkv.data.sets import SETS, NamedSet, find, sha256_of, verify
+from qkv.data.tokens import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Vocabulary, train_vocabulary, word_of
+
+__all__ = [
+    "BOS_ID",
+    "EOS_ID",
+    "PAD_ID",
+    "SETS",
+    "UNK_ID",
+    "Coverage",
+    "NamedSet",
+    "Pair",
+    "PairBatches",
+    "PairFile",
+    "Skipped",
+    "Split",
+    "TextFile",
+    "Vectors",
+    "Vocabulary",
+    "batch_of",
+    "date_pair",
+    "find",
+    "group_references",
+    "normalise_text",
+    "number_pair",
+    "numbers_and_dates",
+    "read_pairs",
+    "read_texts",
+    "read_vectors",
+    "sentence_key",
+    "sha256_of",
+    "source_batch",
+    "split_pairs",
+    "target_overlap",
+    "train_vocabulary",
+    "vectors_for",
+    "verify",
+    "word_of",
+]

@@ -1,0 +1,183 @@
+"""Batches of sentence pairs: alike in length, filled to a number of tokens, in an order that seed and epoch decide."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int, Int32, Int64
+from torch import Tensor
+
+from qkv.data.pairs import Pair
+from qkv.data.tokens import BOS_ID, EOS_ID, PAD_ID, Vocabulary
+from qkv.errors import InputError
+from qkv.types import PairBatch
+
+
+class PairBatches:
+    """Cuts encoded pairs into batches of at most `tokens_per_batch` positions, both sides and padding counted.
+
+    Pairs are shuffled, sorted by the length of the target and then of the source, and cut where a batch is full; the
+    batches are then shuffled. Only pairs of equal lengths change places, so every epoch has the same shapes.
+
+    Args:
+        tokens_per_batch: the most positions in a batch, `rows * (source_length + target_length)`.
+        seed: with the number of the epoch, all that the order depends on.
+        max_length: pairs with a longer side, its end token counted, are dropped (and counted in `dropped`).
+        shuffle: False keeps one order, from short to long, for validation.
+
+    Raises:
+        InputError: no pair is left, or the longest one does not fit in a batch.
+
+    >>> from qkv.data.tokens import train_vocabulary
+    >>> pairs = [Pair("un", "one"), Pair("cent un", "a hundred and one"), Pair("deux", "two")]
+    >>> french, english = (train_vocabulary(side, "word", 50) for side in (["un cent deux"], ["a hundred and one two"]))
+    >>> batches = PairBatches(pairs, french, english, tokens_per_batch=12, seed=0, max_length=20)
+    >>> len(batches), batches.dropped, batches.padding
+    (2, 0, 0.0)
+    >>> [tuple(batch.target.shape) for batch in batches.epoch(1)]
+    [(1, 6), (2, 3)]
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        source_vocabulary: Vocabulary,
+        target_vocabulary: Vocabulary,
+        *,
+        tokens_per_batch: int,
+        seed: int,
+        max_length: int,
+        shuffle: bool = True,
+    ):
+        source = [[*ids, EOS_ID] for ids in source_vocabulary.encode_many([pair.source for pair in pairs])]
+        target = [[BOS_ID, *ids, EOS_ID] for ids in target_vocabulary.encode_many([pair.target for pair in pairs])]
+        # The model reads a target without its last position, so that its start does not count.
+        fits = [len(s) <= max_length and len(t) - 1 <= max_length for s, t in zip(source, target, strict=True)]
+        if not any(fits):
+            raise InputError(
+                "no pair to make batches of",
+                expected=f"pairs of at most {max_length} tokens a side",
+                got=f"{len(pairs)} pairs, all longer" if pairs else "no pairs at all",
+            )
+        self.dropped = fits.count(False)
+        self.seed, self.shuffle = seed, shuffle
+        self._source = _Ragged([ids for ids, fit in zip(source, fits, strict=True) if fit])
+        self._target = _Ragged([ids for ids, fit in zip(target, fits, strict=True) if fit])
+        self._cuts = self._cut(tokens_per_batch)
+
+    def _cut(self, tokens_per_batch: int) -> list[int]:
+        """Where batches begin and end among the sorted pairs; the same in every epoch, as only equals change places."""
+        order = self._sorted(np.arange(len(self._source.lengths)))
+        cuts, widest = [0], 0
+        widths = zip(self._source.lengths[order].tolist(), self._target.lengths[order].tolist(), strict=True)
+        longest_source = 0
+        for i, (source, target) in enumerate(widths):
+            widest = max(widest, source + target)
+            longest_source = max(longest_source, source)
+            # Targets only grow along the order, so that this one is the longest of its batch.
+            if (i + 1 - cuts[-1]) * (longest_source + target) > tokens_per_batch:
+                cuts.append(i)
+                longest_source = source
+        if widest > tokens_per_batch:
+            raise InputError(
+                "a batch is too small for the longest pair",
+                expected=f"tokens_per_batch of at least {widest}",
+                got=str(tokens_per_batch),
+                hint="a smaller max_length",
+            )
+        return [*cuts, len(order)]
+
+    def _sorted(self, order: Int64[np.ndarray, " pairs"]) -> Int64[np.ndarray, " pairs"]:
+        """`order` sorted by target and then source length; equals stay as they came."""
+        return order[np.lexsort((self._source.lengths[order], self._target.lengths[order]))]
+
+    def plan(self, epoch: int) -> list[Int64[np.ndarray, " rows"]]:
+        """Which pairs stand in which batch of an epoch: a function of seed and epoch alone."""
+        order = np.arange(len(self._source.lengths))
+        if not self.shuffle:
+            return self._batches(self._sorted(order))
+        generator = np.random.default_rng((self.seed, epoch))
+        batches = self._batches(self._sorted(generator.permutation(order)))
+        return [batches[i] for i in generator.permutation(len(batches))]
+
+    def _batches(self, order: Int64[np.ndarray, " pairs"]) -> list[Int64[np.ndarray, " rows"]]:
+        return [order[start:stop] for start, stop in pairwise(self._cuts)]
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return len(self._cuts) - 1
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[PairBatch]:
+        """The batches of an epoch, from batch `start` on."""
+        for rows in self.plan(number)[start:]:
+            yield PairBatch(*self._source.rows(rows), *self._target.rows(rows))
+
+    @property
+    def real_tokens(self) -> int:
+        """Tokens in an epoch as `PairBatch.tokens` counts them: without padding and the targets' starts."""
+        return int(self._source.lengths.sum() + (self._target.lengths - 1).sum())
+
+    @property
+    def padding(self) -> float:
+        """The share of positions in an epoch that are padding."""
+        real = int(self._source.lengths.sum() + self._target.lengths.sum())
+        order = self._sorted(np.arange(len(self._source.lengths)))
+        shapes = [(len(b), self._source.lengths[b].max() + self._target.lengths[b].max()) for b in self._batches(order)]
+        return 1 - real / int(sum(rows * width for rows, width in shapes))
+
+
+class _Ragged:
+    """Lists of ids end to end in one array: 4 bytes a token, and a batch is one gather."""
+
+    def __init__(self, lists: Sequence[Sequence[int]]):
+        self.lengths: Int64[np.ndarray, " lists"] = np.array([len(ids) for ids in lists])
+        self._starts = self.lengths.cumsum() - self.lengths
+        # The tail lets the gather below run past the end of the last list.
+        tail = [PAD_ID] * int(self.lengths.max())
+        self._ids: Int32[np.ndarray, " tokens"] = np.array([i for ids in [*lists, tail] for i in ids], dtype=np.int32)
+
+    def rows(
+        self, index: Int64[np.ndarray, " rows"]
+    ) -> tuple[Int64[Tensor, "rows longest"], Bool[Tensor, "rows longest"]]:
+        """The lists of an index, padded at the end to the longest, and where they are real."""
+        lengths = self.lengths[index, None]
+        positions = np.arange(lengths.max())
+        real = positions < lengths
+        ids = np.where(real, self._ids[self._starts[index, None] + positions], PAD_ID)
+        return torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(real)
+
+
+def source_batch(
+    source_ids: Sequence[Sequence[int]],
+) -> tuple[Int[Tensor, "batch length"], Bool[Tensor, "batch length"]]:
+    """Source sentences as a model reads them, `tokens... eos` padded at the end, and where they are real.
+
+    Raises:
+        InputError: there is no sentence.
+
+    >>> source, mask = source_batch([[7, 5], [9]])
+    >>> source.tolist(), mask.tolist()
+    ([[7, 5, 2], [9, 2, 0]], [[True, True, True], [True, True, False]])
+    """
+    return _padded([[*ids, EOS_ID] for ids in source_ids])
+
+
+def batch_of(source_ids: Sequence[Sequence[int]], target_ids: Sequence[Sequence[int]]) -> PairBatch:
+    """One batch of encoded pairs, in the layout of `PairBatch`.
+
+    Raises:
+        InputError: there is no pair, or a side is longer than the other.
+
+    >>> batch_of([[7, 5], [9]], [[6], [8, 4]]).target.tolist()
+    [[1, 6, 2, 0], [1, 8, 4, 2]]
+    """
+    if len(source_ids) != len(target_ids):
+        raise InputError("sources without targets", expected=f"{len(source_ids)} targets", got=str(len(target_ids)))
+    return PairBatch(*source_batch(source_ids), *_padded([[BOS_ID, *ids, EOS_ID] for ids in target_ids]))
+
+
+def _padded(lists: Sequence[Sequence[int]]) -> tuple[Int64[Tensor, "batch length"], Bool[Tensor, "batch length"]]:
+    if not lists:
+        raise InputError("a batch of no sentences")
+    return _Ragged(lists).rows(np.arange(len(lists)))
