@@ -80,7 +80,7 @@ def attention_svg(
             it, and not drawn below. The legend says so.
 
     Raises:
-        InputError: an unknown style, a map without cells, thresholds out of order.
+        InputError: an unknown style, a map without cells, thresholds out of order, greys for signed weights.
 
     >>> import torch
     >>> weights = torch.tensor([[[0.9, 0.1], [0.3, 0.7]]])
@@ -99,6 +99,8 @@ def attention_svg(
             expected="0 < dashed <= solid <= 1",
             got=f"dashed={dashed}, solid={solid}",
         )
+    if monochrome and attention.signed:
+        raise InputError("greys cannot tell negative weights from positive ones", hint="monochrome=False")
     _require_cells(attention)
     weights = attention.weights.detach().cpu().double()
     top = float(weights.abs().max()) or 1.0
@@ -178,8 +180,7 @@ def _matrix(rows: list[list[float]], attention: AttentionMap, look: _Look) -> _P
             body.append(_label(label, centre, above - _GAP, "start", turn=-45))
         else:
             body.append(_label(label, centre, above - _FONT / 2 - 2, "middle"))
-    frame = f'x="{_n(left)}" y="{_n(above)}" width="{keys * cell}" height="{queries * cell}"'
-    body.append(f'<rect {frame} fill="none" stroke="{MUTED}" stroke-width="0.5"/>')
+    body.append(_frame(left, above, keys * cell, queries * cell))
     return _Panel(left + reach, above + queries * cell, "\n".join(body))
 
 
@@ -205,31 +206,37 @@ def _lines(rows: list[list[float]], attention: AttentionMap, look: _Look) -> _Pa
 
 def _matrix_legend(look: _Look) -> _Panel:
     low = -look.top if look.signed else 0.0
-    bars, thick = 60, 2
-    start, end = f"{low:.2g}", f"{look.top:.2g}"
-    left = ems(start) * _SMALL + 6
-    body = [_text(start, 0.0, 6.0, "start", size=_SMALL, colour=MUTED)]
+    bars, thick, size = 60, 2, _SMALL
+    start, end, sides = f"{low:.2g}", f"{look.top:.2g} weight", "rows are queries, columns keys"
+    left = ems(start) * size + 6
+    right = left + bars * thick
+    body = [_text(start, 0.0, 6.0, "start", size=size, colour=MUTED)]
     for index in range(bars):
         fill = look.fill(low + (look.top - low) * index / (bars - 1))
-        body.append(f'<rect x="{_n(left + index * thick)}" y="0" width="{thick}" height="12" fill="{fill}" {_CRISP}/>')
-    frame = f'x="{_n(left)}" y="0" width="{bars * thick}" height="12"'
-    body.append(f'<rect {frame} fill="none" stroke="{MUTED}" stroke-width="0.5"/>')
-    body.append(_text(f"{end}  weight", left + bars * thick + 6, 6.0, "start", size=_SMALL, colour=MUTED))
-    return _Panel(left + bars * thick + 6 + ems(f"{end}  weight") * _SMALL, 12.0, "\n".join(body))
+        place = f'x="{_n(left + index * thick)}" y="0" width="{thick}" height="12"'
+        body.append(f'<rect {place} fill="{fill}" {_CRISP}/>')
+    body.append(_frame(left, 0.0, bars * thick, 12))
+    body.append(_text(end, right + 6, 6.0, "start", size=size, colour=MUTED))
+    body.append(_text(sides, 0.0, 24.0, "start", size=size, colour=MUTED))
+    return _Panel(max(right + 6 + ems(end) * size, ems(sides) * size), 30.0, "\n".join(body))
 
 
 def _lines_legend(look: _Look) -> _Panel:
-    entries = [
-        (False, f"at least {look.solid:g} of the row's largest weight"),
-        (True, f"at least {look.dashed:g} of it"),
+    samples = [
+        (look.stroke(1.0), False, f"at least {look.solid:g} of the row's largest weight"),
+        (look.stroke(1.0), True, f"at least {look.dashed:g} of it"),
     ]
-    body, width = [], 0.0
-    for index, (dash, words) in enumerate(entries):
+    if look.signed:
+        samples.append((look.stroke(-1.0), False, "negative"))
+    body = []
+    for index, (colour, dash, words) in enumerate(samples):
         y = 8.0 + 18 * index
-        body.append(_line(0.0, y, 32.0, y, look.stroke(1.0), dash))
+        body.append(_line(0.0, y, 32.0, y, colour, dash))
         body.append(_text(words, 40.0, y, "start", size=_SMALL, colour=MUTED))
-        width = max(width, 40 + ems(words) * _SMALL)
-    return _Panel(width, 18.0 * len(entries), "\n".join(body))
+    sides = "queries on the left, keys on the right"
+    body.append(_text(sides, 0.0, 8.0 + 18 * len(samples), "start", size=_SMALL, colour=MUTED))
+    width = max(40 + ems(samples[0][2]) * _SMALL, ems(sides) * _SMALL)
+    return _Panel(width, 18.0 * (len(samples) + 1), "\n".join(body))
 
 
 # -- svg -------------------------------------------------------------------------------------------------------------
@@ -250,11 +257,12 @@ def _text(
     weight: str = "",
     turn: int = 0,
 ) -> str:
-    place = f'x="{_n(x)}" y="{_n(y)}"'
+    """Words whose middle is at height `y`; the baseline is moved here since `dy` moves only the first Arabic letter."""
+    place = f'x="{_n(x)}" y="{_n(y + 0.35 * size)}"'
     if turn:
         place += f' transform="rotate({turn} {_n(x)} {_n(y)})"'
     bold = f' font-weight="{weight}"' if weight else ""
-    look = f'font-size="{size}" fill="{colour}"{bold} text-anchor="{anchor}" dy="0.35em"'
+    look = f'font-size="{size}" fill="{colour}"{bold} text-anchor="{anchor}"'
     return f"<text {place} {look}>{html.escape(words)}</text>"
 
 
@@ -271,6 +279,11 @@ def _shown_width(label: str) -> float:
 
 def _label_width(labels: Sequence[str]) -> float:
     return max(_shown_width(label) for label in labels)
+
+
+def _frame(x: float, y: float, width: int, height: int) -> str:
+    place = f'x="{_n(x)}" y="{_n(y)}" width="{width}" height="{height}"'
+    return f'<rect {place} fill="none" stroke="{MUTED}" stroke-width="0.5"/>'
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str, dash: bool) -> str:
@@ -358,7 +371,7 @@ def attention_page(maps: Sequence[AttentionMap], *, title: str, caption: str = "
 @renders("html", AttentionMap)
 def attention_cell(attention: AttentionMap) -> str:
     """`attention_page` of one map for a notebook's cell, in a frame of its own: nothing in it meets other cells."""
-    inside = html.escape(attention_page([attention], title=attention.layer))
+    inside = html.escape(attention_page([attention], title=f"{attention.kind.capitalize()}-attention"))
     height = min(820, 330 + 34 * max(attention.weights.shape[1:]))
     return (
         f'<iframe srcdoc="{inside}" sandbox="allow-scripts" title="attention of {html.escape(attention.layer)}" '

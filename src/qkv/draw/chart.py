@@ -60,7 +60,8 @@ def theme() -> dict[str, Any]:
         "title": {"anchor": "start", "color": INK, "fontSize": 15, "fontWeight": "bold", "offset": 12},
         "view": {"stroke": None},
         "axis": text | {"gridColor": GRID, "domainColor": MUTED, "tickColor": MUTED, "titlePadding": 8},
-        "legend": text | {"labelLimit": 260, "symbolStrokeWidth": 2, "symbolSize": 140},
+        "legend": text | {"labelLimit": 260, "symbolStrokeWidth": 2, "symbolSize": 90},
+        "axisX": {"labelFlush": False},
         "line": {"strokeWidth": 2},
         "range": {"category": list(SERIES)},
     }
@@ -107,16 +108,16 @@ def curves(
     names, parts = _ordered(line.name for line in lines), _ordered(line.part for line in lines)
     chart = (
         alt.Chart(alt.InlineData(rows))
-        .mark_line(clip=False)
+        .mark_line()
         .encode(
             x=alt.X("x:Q", title=x, axis=alt.Axis(grid=False, tickCount=6)),
-            y=alt.Y("y:Q", title=y, scale=alt.Scale(type="log") if log else alt.Scale(zero=False)),
-            color=_colour(names),
+            y=alt.Y("y:Q", title=y, scale=alt.Scale(type="log", nice=False) if log else alt.Scale(zero=False)),
+            color=_colour(names, symbolSize=400),
             strokeDash=alt.StrokeDash(
                 "part:N",
                 title=None,
                 scale=alt.Scale(domain=["training", "validation"], range=[[1, 0], [6, 4]]),
-                legend=alt.Legend(values=parts) if len(parts) > 1 else None,
+                legend=alt.Legend(values=parts, symbolSize=400) if len(parts) > 1 else None,
             ),
         )
     )
@@ -154,7 +155,7 @@ def bars(rows: Sequence[Bar], *, x: str, title: str | None = None) -> Chart:
     base = alt.Chart(alt.InlineData(values)).encode(
         y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(ticks=False, labelPadding=8, labelLimit=260))
     )
-    bar = base.mark_bar(color=SERIES[0], opacity=0.75, height={"band": 0.6}).encode(x=alt.X("mean:Q", title=x))
+    bar = base.mark_bar(color=SERIES[5], height={"band": 0.6}).encode(x=alt.X("mean:Q", title=x))
     whisker = base.mark_errorbar(ticks=alt.MarkConfig(size=10, color=INK), color=INK).encode(
         x=alt.X("low:Q", title=x), x2="high:Q"
     )
@@ -229,9 +230,9 @@ def _dressed(chart: Chart, title: str | None, *, width: int = _WIDTH, height: in
     return chart.properties(width=width, height=height, **titled).configure(**theme())
 
 
-def _colour(names: Sequence[str]) -> alt.Color:
+def _colour(names: Sequence[str], **look: Any) -> alt.Color:
     scale = alt.Scale(domain=names, range=_cycled(SERIES, names))
-    return alt.Color("name:N", title=None, scale=scale, legend=alt.Legend() if len(names) > 1 else None)
+    return alt.Color("name:N", title=None, scale=scale, legend=alt.Legend(**look) if len(names) > 1 else None)
 
 
 def _cycled(signs: Sequence[str], names: Sequence[str]) -> list[str]:

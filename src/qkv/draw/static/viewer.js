@@ -60,6 +60,7 @@ function shade(weight, top, colours) {
   return stops[index].map((low, channel) => Math.round(low + (stops[index + 1][channel] - low) * (place - index)));
 }
 
+const stroke = (weight, colours) => (weight < 0 ? colours["below-3"] : colours["high-3"]);
 const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
 const isPale = ([red, green, blue]) => 0.299 * red + 0.587 * green + 0.114 * blue > 140;
 
@@ -205,8 +206,7 @@ function lines(pen, map, room, { solid, dashed }) {
         const strongest = largest(row);
         row.forEach((weight, key) => {
           const part = strongest ? Math.abs(weight) / strongest : 0;
-          const colour = weight < 0 ? colours["below-3"] : colours["high-3"];
-          if (part >= dashed) line(pen, query, key, colour, part >= solid ? 2 : 1.2, part < solid);
+          if (part >= dashed) line(pen, query, key, stroke(weight, colours), part >= solid ? 2 : 1.2, part < solid);
         });
       });
       labels(pen, colours, {});
@@ -218,7 +218,7 @@ function lines(pen, map, room, { solid, dashed }) {
         query !== null ? keys.map((_, other) => [query, other]) : queries.map((_, other) => [other, key]);
       for (const [from, to] of pairs) {
         const part = Math.abs(rows[from][to]) / (most || 1);
-        const colour = from === query && to === key ? colours.row : colours["high-3"];
+        const colour = from === query && to === key ? colours.row : stroke(rows[from][to], colours);
         if (part > 0.01) line(pen, from, to, colour, 0.5 + 5 * part, false);
       }
       labels(pen, colours, { query, key });
@@ -271,19 +271,19 @@ function element(name, className, ...children) {
   return made;
 }
 
-/** A label on its own, so that right-to-left text stays in its place within a sentence. */
-const quoted = (label) => element("bdi", "", `“${label}”`);
+/** A label in quotes, on its own so that right-to-left text stays in its place within a sentence. */
+const quoted = (label) => ["“", element("bdi", "", label), "”"];
 
 /** What the cursor is on, in words, and the weights of its row (or, with no query, of its column) with their labels. */
 function reading({ queries, keys }, rows, { query, key }) {
   if (query !== null) {
-    const words = [quoted(queries[query]), " attends to "];
-    if (key !== null) words.push(quoted(keys[key]), `: ${rows[query][key].toFixed(4)}`);
+    const words = [...quoted(queries[query]), " attends to "];
+    if (key !== null) words.push(...quoted(keys[key]), `: ${rows[query][key].toFixed(4)}`);
     return { words, labels: keys, weights: Array.from(rows[query]), here: key };
   }
   if (key !== null) {
     const weights = rows.map((row) => row[key]);
-    return { words: [quoted(keys[key]), " is attended to by"], labels: queries, weights, here: null };
+    return { words: [...quoted(keys[key]), " is attended to by"], labels: queries, weights, here: null };
   }
   const words = ["Point at a weight, or press an arrow key in the plot, to read it and its row."];
   return { words, labels: [], weights: [], here: null };
@@ -299,21 +299,28 @@ function rowItem(label, weight, part, here) {
 export function mount(root, data) {
   root.innerHTML = TEMPLATE;
   const find = (selector) => root.querySelector(selector);
-  const [base, cursor, plot, scroll] = [".base", ".cursor", ".plot", ".scroll"].map(find);
+  const [base, cursor, plot, stage] = [".base", ".cursor", ".plot", ".stage"].map(find);
   const [layers, heads] = [find(".layer"), find(".head")];
-  const state = { layer: 0, head: data.maps[0].heads, view: "matrix", query: null, key: null };
+  const state = { layer: 0, head: -1, view: "matrix", query: null, key: null };
   const decoded = new Map(); // by layer, once it was looked at
   let view, rows, most, colours;
 
   const map = () => data.maps[state.layer];
 
+  /** The width that the reading beside the plot, or below it on a narrow screen, leaves to the plot. */
+  function room() {
+    const { flexDirection, columnGap } = getComputedStyle(stage);
+    const beside = flexDirection === "row" ? find(".reading").offsetWidth + parseFloat(columnGap) : 0;
+    return stage.clientWidth - beside;
+  }
+
   /** Everything anew: another layer, head, view, scheme or width. */
   function draw() {
     if (!decoded.has(state.layer)) decoded.set(state.layer, decode(map()));
-    rows = decoded.get(state.layer)[state.head];
+    rows = decoded.get(state.layer).at(state.head);
     most = largest(rows.map(largest));
     colours = palette(find(".probe"));
-    view = VIEWS[state.view](prepare(cursor, 1, 1), map(), scroll.clientWidth, data);
+    view = VIEWS[state.view](prepare(cursor, 1, 1), map(), room(), data);
     view.base(prepare(base, view.width, view.height), rows, colours, most);
     [plot.style.width, plot.style.height] = [`${view.width}px`, `${view.height}px`];
     plot.dataset.view = state.view;
@@ -338,35 +345,35 @@ export function mount(root, data) {
 
   function legend() {
     if (state.view === "lines") {
-      const sample = (dash) => element("span", dash ? "sample dashed" : "sample");
+      const sample = (look) => element("span", `sample ${look}`);
       const solid = `at least ${data.solid} of the row’s largest weight`;
-      return [sample(false), solid, sample(true), `at least ${data.dashed} of it`];
+      const negative = map().signed ? [sample("below"), "negative"] : [];
+      const sides = element("span", "", "queries on the left, keys on the right");
+      return [sample("solid"), solid, sample("dashed"), `at least ${data.dashed} of it`, ...negative, sides];
     }
     const ramp = element("span", "ramp");
     const high = colours.high.map(css);
     const below = map().signed ? colours.below.slice(1).reverse().map(css) : [];
     ramp.style.background = `linear-gradient(to right, ${[...below, ...high].join()})`;
-    return [map().signed ? (-most).toFixed(2) : "0", ramp, most.toFixed(2), "weight"];
+    return [map().signed ? (-most).toFixed(2) : "0", ramp, `${most.toFixed(2)} weight; rows are queries, columns keys`];
   }
 
-  // A cursor that the new layer, head or view still has stays where it was.
+  /** Another layer, head or view; a cursor that it still has stays where it was. */
   function choose(change) {
     Object.assign(state, change);
-    if ("layer" in change) {
-      const { heads: count, queries, keys } = map();
-      if (heads.length !== count + (count > 1)) fillHeads();
-      if (state.query >= queries.length) state.query = null;
-      if (state.key >= keys.length) state.key = null;
-    }
+    if (state.query >= map().queries.length) state.query = null;
+    if (state.key >= map().keys.length) state.key = null;
+    offerHeads();
     draw();
   }
 
-  function fillHeads() {
+  function offerHeads() {
     const count = map().heads;
     const options = Array.from({ length: count }, (_, head) => new Option(`head ${head}`, head));
-    if (count > 1) options.unshift(new Option(`mean of ${count} heads`, count));
+    if (count > 1) options.unshift(new Option(`mean of ${count} heads`, -1));
     heads.replaceChildren(...options);
-    state.head = Number(options[0].value);
+    if (count === 1) state.head = 0;
+    else if (state.head >= count) state.head = -1;
   }
 
   const turn = (index, by, count) => (index + by + count) % count;
@@ -390,14 +397,12 @@ export function mount(root, data) {
     draw();
   }
 
-  const plotKeys = {
+  const actions = {
     ArrowUp: () => move("query", -1),
     ArrowDown: () => move("query", 1),
     ArrowLeft: () => move("key", -1),
     ArrowRight: () => move("key", 1),
     Escape: () => look(null, null),
-  };
-  const pageKeys = {
     "[": () => turnHead(-1),
     "]": () => turnHead(1),
     ",": () => turnLayer(-1),
@@ -408,31 +413,33 @@ export function mount(root, data) {
 
   root.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    // A select searches its options by letters and moves by arrows: there, only the brackets and such are ours.
-    const inSelect = event.target instanceof HTMLSelectElement;
-    const action = (!inSelect && plotKeys[event.key]) || (!(inSelect && /\w/.test(event.key)) && pageKeys[event.key]);
+    // A select moves by arrows and searches its options by letters: there, only the punctuation is ours.
+    if (event.target instanceof HTMLSelectElement && /\w/.test(event.key)) return;
+    const action = actions[event.key];
     if (!action) return;
     event.preventDefault();
     action();
   });
-  plot.addEventListener("pointermove", (event) => {
+  const point = (event) => {
     const box = plot.getBoundingClientRect();
     const { query, key } = view.at(event.clientX - box.left, event.clientY - box.top);
     look(query, key);
-  });
-  plot.addEventListener("pointerleave", () => look(null, null));
+  };
+  plot.addEventListener("pointermove", point);
+  plot.addEventListener("pointerdown", point);
+  // A finger that lifts leaves too, but what it touched is still to be read.
+  plot.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && look(null, null));
   layers.addEventListener("change", () => choose({ layer: Number(layers.value) }));
   heads.addEventListener("change", () => choose({ head: Number(heads.value) }));
   for (const button of root.querySelectorAll("button[data-view]"))
     button.addEventListener("click", () => choose({ view: button.dataset.view }));
   find(".theme").addEventListener("click", turnScheme);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  new ResizeObserver(draw).observe(scroll);
+  new ResizeObserver(draw).observe(stage);
 
   find("h1").textContent = data.title;
   find(".caption").textContent = data.caption;
   find(".error").textContent = `Weights are rounded for this page; the largest error is ${data.error.toExponential(1)}.`;
   layers.replaceChildren(...data.maps.map((map, index) => new Option(map.layer, index)));
-  fillHeads();
-  draw();
+  choose({});
 }
