@@ -1,7 +1,7 @@
 """Batches of sentence pairs: alike in length, filled to a number of tokens, in an order that seed and epoch decide."""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import torch
@@ -68,29 +68,33 @@ class PairBatches:
 
     def _cut(self, tokens_per_batch: int) -> list[int]:
         """Where batches begin and end among the sorted pairs; the same in every epoch, as only equals change places."""
-        order = self._sorted(np.arange(len(self._source.lengths)))
-        cuts, widest = [0], 0
-        widths = zip(self._source.lengths[order].tolist(), self._target.lengths[order].tolist(), strict=True)
-        longest_source = 0
-        for i, (source, target) in enumerate(widths):
-            widest = max(widest, source + target)
-            longest_source = max(longest_source, source)
-            # Targets only grow along the order, so that this one is the longest of its batch.
-            if (i + 1 - cuts[-1]) * (longest_source + target) > tokens_per_batch:
-                cuts.append(i)
-                longest_source = source
-        if widest > tokens_per_batch:
+        source, target = self._source.lengths, self._target.lengths
+        if (widest := int((source + target).max())) > tokens_per_batch:
             raise InputError(
                 "a batch is too small for the longest pair",
                 expected=f"tokens_per_batch of at least {widest}",
                 got=str(tokens_per_batch),
                 hint="a smaller max_length",
             )
+        order = self._sorted(np.arange(len(source)))
+        cuts, longest = [0], 0
+        for i, (source_length, target_length) in enumerate(
+            zip(source[order].tolist(), target[order].tolist(), strict=True)
+        ):
+            longest = max(longest, source_length)
+            # Targets only grow along the order, so this one is the longest of its batch.
+            if (i + 1 - cuts[-1]) * (longest + target_length) > tokens_per_batch:
+                cuts.append(i)
+                longest = source_length
         return [*cuts, len(order)]
 
     def _sorted(self, order: Int64[np.ndarray, " pairs"]) -> Int64[np.ndarray, " pairs"]:
-        """`order` sorted by target and then source length; equals stay as they came."""
-        return order[np.lexsort((self._source.lengths[order], self._target.lengths[order]))]
+        """`order` sorted by target length and, among equal targets, by source length; equals stay as they came.
+
+        Sources grow for one target length and shrink for the next, so that a batch over both has neighbours alike.
+        """
+        source, target = self._source.lengths[order], self._target.lengths[order]
+        return order[np.lexsort((np.where(target % 2, source, -source), target))]
 
     def plan(self, epoch: int) -> list[Int64[np.ndarray, " rows"]]:
         """Which pairs stand in which batch of an epoch: a function of seed and epoch alone."""
@@ -122,9 +126,10 @@ class PairBatches:
     def padding(self) -> float:
         """The share of positions in an epoch that are padding."""
         real = int(self._source.lengths.sum() + self._target.lengths.sum())
-        order = self._sorted(np.arange(len(self._source.lengths)))
-        shapes = [(len(b), self._source.lengths[b].max() + self._target.lengths[b].max()) for b in self._batches(order)]
-        return 1 - real / int(sum(rows * width for rows, width in shapes))
+        padded = sum(
+            len(rows) * (self._source.lengths[rows].max() + self._target.lengths[rows].max()) for rows in self.plan(0)
+        )
+        return 1 - real / int(padded)
 
 
 class _Ragged:
@@ -135,7 +140,7 @@ class _Ragged:
         self._starts = self.lengths.cumsum() - self.lengths
         # The tail lets the gather below run past the end of the last list.
         tail = [PAD_ID] * int(self.lengths.max())
-        self._ids: Int32[np.ndarray, " tokens"] = np.array([i for ids in [*lists, tail] for i in ids], dtype=np.int32)
+        self._ids: Int32[np.ndarray, " tokens"] = np.fromiter(chain(*lists, tail), dtype=np.int32)
 
     def rows(
         self, index: Int64[np.ndarray, " rows"]

@@ -21,7 +21,7 @@ _EMPTY = "an empty side"
 _TOO_LONG = f"more than {MAX_WORDS:,} words in one field"
 _HINTS = {
     _NOT_UTF8: "save the file as UTF-8",
-    _TOO_FEW: "columns parted by tabs, or the numbers of the columns to read, counted from 0",
+    _TOO_FEW: "columns parted by tabs, or other column numbers (counted from 0)",
     _EMPTY: "a sentence on both sides of the tab",
     _TOO_LONG: "one sentence a line",
 }
@@ -135,7 +135,7 @@ def _read_columns(
                 bad.setdefault(row, []).append(number)
                 row = None
         rows.append(row)
-    _refuse_many(path, bad, sum(row is not None for row in rows), max(columns) + 1)
+    _refuse_many(path, bad, sum(row is not None for row in rows))
     return rows, [Skipped(reason, len(lines), tuple(lines[:3])) for reason, lines in bad.items()]
 
 
@@ -152,14 +152,13 @@ def _fields(line: str, columns: Sequence[int], form: Normalisation, required: bo
     return row
 
 
-def _refuse_many(path: Path, bad: dict[str, list[int]], good: int, needed: int) -> None:
+def _refuse_many(path: Path, bad: dict[str, list[int]], good: int) -> None:
     count = sum(map(len, bad.values()))
     if count > MAX_BAD_SHARE * (good + count):
         line, reason = min((lines[0], reason) for reason, lines in bad.items())
         raise DataError(
-            reason,
-            expected=f"at least {needed} columns" if reason == _TOO_FEW else "",
-            got=f"{count:,} lines of {good + count:,} that cannot be used (at most one in a hundred is skipped)",
+            f"{reason}; {count:,} of {good + count:,} lines cannot be used",
+            expected="at most one bad line in a hundred",
             hint=_HINTS[reason],
             path=path,
             line=line,
