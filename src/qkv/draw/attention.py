@@ -25,7 +25,7 @@ from qkv.types import AttentionMap, renders
 SOLID, DASHED = 0.8, 0.25
 _FONT, _SMALL, _TITLE = 13, 11, 15
 _LABEL_EMS = 11.0
-_GAP = 8
+_GAP = 8.0
 _NUMBERED = 12  # up to so many queries and keys, the cells of a matrix carry their numbers
 _CRISP = 'shape-rendering="crispEdges"'  # no seams between neighbours
 _STEPS = 32767  # int16: one format for weights of either sign, and errors below what a reader is shown
@@ -383,7 +383,8 @@ def _encoded(attention: AttentionMap) -> tuple[dict[str, Any], float]:
     """What the page's script reads of a map, and the largest error of a weight in it."""
     _require_cells(attention)
     steps, counts = quantise(attention.weights.detach().cpu().float())
-    error = float((counts * steps[..., None] - attention.weights.detach().cpu().double()).abs().max())
+    restored = counts.double() * steps.double()[..., None]
+    error = float((restored - attention.weights.detach().cpu()).abs().max())
     fields = {
         "layer": attention.layer,
         "facts": _description(attention),

@@ -34,7 +34,7 @@ def _picture(character: str) -> str:
 
 def ems(text: str) -> float:
     """About how wide `text` is, in units of its font size."""
-    return sum(_ems(character) for character in text)
+    return sum((_ems(character) for character in text), 0.0)
 
 
 def _ems(character: str) -> float:

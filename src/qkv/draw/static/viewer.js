@@ -261,7 +261,7 @@ const TEMPLATE = `
   <footer>
     <p class="legend"></p><span class="probe" hidden></span>
     <p><span class="facts"></span> <span class="error"></span></p>
-    <p class="keys">Keys: <kbd>←</kbd> <kbd>→</kbd> key, <kbd>↑</kbd> <kbd>↓</kbd> query, <kbd>Esc</kbd> none,
+    <p class="keys">After a click or Tab into the page: <kbd>←</kbd> <kbd>→</kbd> key, <kbd>↑</kbd> <kbd>↓</kbd> query, <kbd>Esc</kbd> none,
       <kbd>[</kbd> <kbd>]</kbd> head, <kbd>,</kbd> <kbd>.</kbd> layer, <kbd>v</kbd> view, <kbd>t</kbd> light or dark</p>
   </footer>`;
 

@@ -1,0 +1,220 @@
+import base64
+import json
+import re
+import struct
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qkv.draw import attention_page, attention_png, attention_svg
+from qkv.draw.attention import quantise
+from qkv.draw.colour import BLUES, ORANGES
+from qkv.draw.label import visible
+from qkv.draw.page import static
+from qkv.errors import InputError
+from qkv.types import AttentionMap
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def made(rows, queries=None, keys=None, *, signed=False) -> AttentionMap:
+    weights = torch.tensor(rows, dtype=torch.float64)
+    weights = weights if weights.dim() == 3 else weights[None]
+    queries = queries or [f"q{index}" for index in range(weights.shape[1])]
+    keys = keys or [f"k{index}" for index in range(weights.shape[2])]
+    return AttentionMap(weights, queries, keys, "decoder.layers.1", "cross", "captured", "softmax", signed)
+
+
+def random_map(heads: int, queries: int, keys: int) -> AttentionMap:
+    generator = torch.Generator().manual_seed(7)
+    return made(torch.randn(heads, queries, keys, generator=generator, dtype=torch.float64).softmax(-1).tolist())
+
+
+def texts(svg: str) -> list[str]:
+    return ["".join(part.itertext()) for part in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+
+
+def drawn_lines(svg: str) -> list[tuple[bool, str]]:
+    """For each line, the legend's left out: whether it is dashed, and at which height it ends."""
+    found = [line for line in ElementTree.fromstring(svg).iter(f"{SVG}line") if line.get("x1") != "0"]
+    return [("stroke-dasharray" in line.attrib, line.get("y2", "")) for line in found]
+
+
+class TestLines:
+    def test_by_hand(self):
+        # The row's largest is 0.5: solid from 0.4, dashed from 0.125, nothing below.
+        svg = attention_svg(made([[0.5, 0.41, 0.39, 0.13, 0.12]]), style="lines")
+        # Five keys, 24 apart: their middles are at 12, 36, 60, 84, 108.
+        assert drawn_lines(svg) == [(False, "12"), (False, "36"), (True, "60"), (True, "84")]
+
+    def test_thresholds_can_be_set_and_the_legend_says_so(self):
+        svg = attention_svg(made([[0.5, 0.41, 0.39, 0.13, 0.12]]), style="lines", solid=1, dashed=0.8)
+        assert drawn_lines(svg) == [(False, "12"), (True, "36")]
+        assert "at least 0.8 of it" in texts(svg)
+
+    def test_a_row_that_attends_to_nothing_has_no_line(self):
+        assert len(drawn_lines(attention_svg(made([[0.0, 0.0], [1.0, 0.0]]), style="lines"))) == 1
+
+    def test_the_shorter_side_is_spread_over_the_longer(self):
+        svg = attention_svg(made([[1.0], [1.0], [1.0]]), style="lines")
+        assert drawn_lines(svg) == [(False, "36")] * 3  # the only key stands in the middle of 72
+
+    def test_a_negative_weight_counts_by_its_size_and_shows_its_sign(self):
+        svg = attention_svg(made([[-0.5, 0.4, 0.1]], signed=True), style="lines")
+        assert drawn_lines(svg) == [(False, "12"), (False, "36")]
+        assert "negative" in texts(svg)
+
+
+class TestMatrix:
+    def test_by_hand(self):
+        svg = attention_svg(made([[0.8, 0.0], [0.4, 0.4]]))
+        cells = [
+            part for part in ElementTree.fromstring(svg).iter(f"{SVG}rect") if part.find(f"{SVG}title") is not None
+        ]
+        assert [cell.get("fill") for cell in cells] == [BLUES[-1], BLUES[0], BLUES[2], BLUES[2]]
+        assert [cell.findtext(f"{SVG}title") for cell in cells][2] == "q1 → k0: 0.4000"
+        assert [text for text in texts(svg) if re.fullmatch(r"0\.\d\d", text)] == ["0.80", "0.00", "0.40", "0.40"]
+
+    def test_negative_weights_have_the_other_colour(self):
+        svg = attention_svg(made([[-1.0, 0.5]], signed=True))
+        assert f'fill="{ORANGES[-1]}"' in svg
+        assert f'fill="{BLUES[2]}"' in svg
+
+    def test_numbers_only_where_they_fit(self):
+        count = lambda keys: len(re.findall(r">0\.\d\d</text>", attention_svg(random_map(1, 5, keys))))  # noqa: E731
+        assert (count(11), count(13)) == (55, 0)
+
+    def test_all_heads_side_by_side(self):
+        svg = attention_svg(random_map(3, 5, 2))
+        assert [text for text in texts(svg) if text.startswith("head")] == ["head 0", "head 1", "head 2"]
+        assert texts(svg).count("q4") == 3
+
+    def test_monochrome_is_grey(self):
+        colours = set(re.findall(r'fill="#(\w{6})"', attention_svg(random_map(1, 3, 5), monochrome=True)))
+        shades = colours - {"1b1f24", "5b6470"}
+        assert all(colour[:2] == colour[2:4] == colour[4:] for colour in shades)
+
+
+@pytest.mark.parametrize("style", ["matrix", "lines"])
+class TestBothStyles:
+    @settings(max_examples=60, deadline=None)
+    @given(labels=st.lists(st.text(max_size=30), min_size=5, max_size=5))
+    def test_every_label_is_text_of_the_figure(self, style: str, labels: list[str]):
+        svg = attention_svg(made(torch.rand(2, 3).tolist(), labels[:2], labels[2:]), style=style)
+        whole = texts(svg)  # a shortened label carries the whole one as its title
+        for label in map(visible, labels):
+            assert any(text == label or (text.endswith(label) and "…" in text) for text in whole)
+
+    def test_the_same_map_gives_the_same_bytes(self, style: str):
+        assert attention_svg(random_map(2, 3, 5), style=style) == attention_svg(random_map(2, 3, 5), style=style)
+
+    def test_a_title_is_printed_and_escaped(self, style: str):
+        assert "R < D" in texts(attention_svg(random_map(1, 3, 5), style=style, title="R < D"))
+
+    def test_nothing_is_fetched(self, style: str):
+        svg = attention_svg(random_map(1, 3, 5), style=style)
+        assert re.findall(r"https?://[^\"]*", svg) == ["http://www.w3.org/2000/svg"]
+
+    def test_half_precision_with_a_gradient_is_drawn(self, style: str):
+        weights = torch.full((1, 3, 2), 0.5, dtype=torch.bfloat16, requires_grad=True)
+        map_ = AttentionMap(weights, list("abc"), list("de"), "decoder", "self", "recomputed", "softmax")
+        assert "<text" in attention_svg(map_, style=style)
+        assert attention_page([map_], title="t")
+
+    def test_a_png_has_the_figure_s_size_times_its_scale(self, style: str):
+        map_ = random_map(1, 3, 5)
+        root = ElementTree.fromstring(attention_svg(map_, style=style))
+        width, height = struct.unpack(">II", attention_png(map_, style=style, scale=3)[16:24])
+        assert (width, height) == (3 * int(root.get("width", "")), 3 * int(root.get("height", "")))
+
+
+class TestPage:
+    def data(self, page: str) -> dict:
+        found = re.search(r'<script type="application/json" id="maps">(.*?)</script>', page, re.DOTALL)
+        assert found
+        return json.loads(found[1])
+
+    def test_weights_come_back_within_the_stated_error(self):
+        maps = [random_map(2, 3, 5), made([[-0.3, 0.7], [0.0, 0.0]], signed=True)]
+        data = self.data(attention_page(maps, title="t"))
+        worst = 0.0
+        for map_, fields in zip(maps, data["maps"], strict=True):
+            steps = np.frombuffer(base64.b64decode(fields["steps"]), "<f4").astype(np.float64)
+            counts = np.frombuffer(base64.b64decode(fields["counts"]), "<i2").astype(np.float64)
+            back = counts.reshape(map_.weights.shape) * steps.reshape(map_.weights.shape[:2])[..., None]
+            worst = max(worst, float(np.abs(back - map_.weights.numpy()).max()))
+        assert worst == pytest.approx(data["error"])
+        assert 0 < data["error"] < 0.7 / 2 / 32767 * 1.01
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=3, max_size=3))
+    def test_a_weight_is_off_by_half_a_step_at_most(self, row: list[float]):
+        weights = torch.tensor([[row]])
+        steps, counts = quantise(weights)
+        off = (counts.double() * steps.double()[..., None] - weights.double()).abs()
+        assert float(off.max()) <= float(steps.double().max()) * 0.51 + 1e-38
+        assert float(counts.abs().max()) <= 32767
+
+    def test_nothing_in_a_label_can_end_the_script(self):
+        page = attention_page([made([[1.0]], ["</script><b>"], ["<!--"])], title="</title><i>")
+        assert "<b>" not in page
+        assert "<!--" not in page
+        assert "<i>" not in page
+        assert self.data(page)["maps"][0]["queries"] == ["</script><b>"]
+
+    def test_it_is_the_same_every_time_and_links_nowhere(self):
+        page = attention_page([random_map(2, 3, 5)], title="t", caption="c")
+        assert page == attention_page([random_map(2, 3, 5)], title="t", caption="c")
+        assert not re.search(r"https?:|//cdn|<link|@import", page)
+        assert "default-src 'none'" in page
+
+    def test_a_notebook_shows_it_in_a_frame_of_its_own(self):
+        shown = random_map(2, 3, 5)._repr_html_()
+        assert shown.startswith("<iframe srcdoc=")
+        assert "<main" not in shown  # escaped: the cell's own document gets no element but the frame
+
+    def test_paper_and_page_share_their_scale(self):
+        css = static("viewer.css")
+        for name, stops in (("high", BLUES), ("below", ORANGES)):
+            light = [re.search(rf"--{name}-{step}: light-dark\((#\w+)", css) for step in (1, 2, 3, 4)]
+            assert tuple(found[1] for found in light if found) == stops[1:]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"style": "line"}, r"unknown style 'line'. Expected one of matrix, lines. Try: lines"),
+        ({"solid": 0.2, "dashed": 0.3}, r"out of order. Expected 0 < dashed <= solid <= 1; got dashed=0.3, solid=0.2"),
+        ({"dashed": 0.0}, "out of order"),
+        ({"solid": 1.5}, "out of order"),
+    ],
+)
+def test_options_that_cannot_be_drawn_are_refused(options: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        attention_svg(random_map(1, 3, 5), **options)
+    with pytest.raises(InputError, match=message):
+        attention_png(random_map(1, 3, 5), **options)
+
+
+@pytest.mark.parametrize("shape", [(1, 0, 5), (1, 3, 0), (0, 3, 5)])
+def test_a_map_without_cells_is_refused(shape: tuple[int, int, int]):
+    empty = AttentionMap(torch.zeros(shape), ["q"] * shape[1], ["k"] * shape[2], "enc", "self", "captured", "softmax")
+    for draw in (attention_svg, lambda map_: attention_page([map_], title="t")):
+        with pytest.raises(InputError, match=r"map of enc has nothing to draw.*at least one head"):
+            draw(empty)
+
+
+def test_other_refusals():
+    with pytest.raises(InputError, match=r"no attention map to show. Expected at least one map"):
+        attention_page([], title="t")
+    with pytest.raises(InputError, match="greys cannot tell negative weights"):
+        attention_svg(made([[-1.0]], signed=True), monochrome=True)
+    with pytest.raises(InputError, match=r"query labels of decoder.layers.1 do not fit"):
+        made([[1.0, 0.0]], ["one", "two"], ["a", "b"])
+    for scale in (0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(InputError, match="a figure needs a scale"):
+            attention_png(random_map(1, 3, 5), scale=scale)

@@ -1,0 +1,201 @@
+"""The attention page in a browser: offline, quiet, and worked by pointer and keys."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from qkv.draw import attention_page
+from qkv.types import AttentionMap
+
+QUERIES, KEYS = ["two", "hundred", "שלום"], ["deux", "cent", "<i>", "anticonstitutionnellement-et-encore", "\n"]
+WEIGHTS = torch.tensor(
+    [
+        [[0.5, 0.25, 0.125, 0.0625, 0.0625], [0.0, 1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.25, 0.75]],
+        [[1.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.5, 0.5, 0.0, 0.0], [0.2, 0.2, 0.2, 0.2, 0.2]],
+    ]
+)
+CROSS = AttentionMap(WEIGHTS, QUERIES, KEYS, "decoder.layers.0.multihead_attn", "cross", "captured", "softmax")
+SIGNED = torch.tensor([[[-0.5, 0.25], [0.0, 0.0]]])
+SELF = AttentionMap(SIGNED, ["a", "b"], ["c", "d"], "decoder.layers.1.self_attn", "self", "implied", "linear", True)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = shutil.which("chromium") or playwright.chromium.executable_path
+        if not Path(chromium).exists():
+            pytest.skip("no Chromium: neither on the path nor installed by `playwright install chromium`")
+        launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+class Opened:
+    """A page opened offline, with what it asked for and what it complained of."""
+
+    def __init__(self, browser: Browser, path: Path, scheme: str = "light", width: int = 1000):
+        self.context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
+        self.context.set_offline(True)
+        self.page: Page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(path.as_uri())
+
+    def readout(self) -> str:
+        return self.page.locator(".readout").inner_text()
+
+
+@pytest.fixture
+def opened(browser: Browser, tmp_path: Path) -> Iterator[Opened]:
+    path = tmp_path / "page.html"
+    path.write_text(attention_page([CROSS, SELF], title="An alignment", caption="of a <number>"), encoding="utf-8")
+    page = Opened(browser, path)
+    yield page
+    page.context.close()
+    assert page.complaints == []
+    assert page.requests == [path.as_uri()]  # the page itself, and nothing else
+
+
+def test_it_says_what_it_shows(opened: Opened):
+    words = opened.page.locator("main").inner_text()
+    assert "An alignment" in words
+    assert "of a <number>" in words
+    assert "cross-attention, captured, softmax. 3 queries, 5 keys." in words
+    stated = re.search(r"the largest error is (\S+e-\d+)\.", words)
+    assert stated
+    assert 0 < float(stated[1]) <= 1.6e-5  # half a step of a row whose largest weight is 1: 1 / 65534
+    assert opened.page.title() == "An alignment"
+
+
+def test_the_pointer_reads_every_weight(opened: Opened):
+    opened.page.locator("select.head").select_option("0")
+    box = opened.page.locator(".plot").bounding_box()
+    assert box
+    read = set()
+    for y in range(3, int(box["height"]), 30):
+        for x in range(3, int(box["width"]), 30):
+            opened.page.mouse.move(box["x"] + x, box["y"] + y)
+            read.add(opened.readout())
+    keys = [*KEYS[:-1], "␊"]
+    expected = {
+        f"“{query}” attends to “{key}”: {WEIGHTS[0, row, column]:.4f}"
+        for row, query in enumerate(QUERIES)
+        for column, key in enumerate(keys)
+    }
+    assert expected <= read
+    opened.page.mouse.move(0, 0)
+    assert opened.readout().startswith("Point at a weight")
+
+
+def test_the_row_is_listed_from_its_largest(opened: Opened):
+    opened.page.locator("select.head").select_option("0")
+    opened.page.locator(".plot").focus()
+    opened.page.keyboard.press("ArrowDown")
+    assert opened.readout() == "“two” attends to"
+    assert opened.page.locator(".row bdi").all_inner_texts() == ["deux", "cent", "<i>", KEYS[3], "␊"]
+    assert opened.page.locator(".row .amount").all_inner_texts() == ["0.5000", "0.2500", "0.1250", "0.0625", "0.0625"]
+
+
+def test_keys_work_everything(opened: Opened):
+    press = opened.page.keyboard.press
+    layer, head = opened.page.locator("select.layer"), opened.page.locator("select.head")
+    opened.page.locator(".plot").focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight"):
+        press(key)
+    assert opened.readout() == "“hundred” attends to “cent”: 0.7500"  # (1 + 0.5) / 2: the mean of the heads
+    press("]")
+    assert (head.input_value(), opened.readout()[-6:]) == ("0", "1.0000")
+    press("[")
+    press("[")
+    assert (head.input_value(), opened.readout()[-6:]) == ("1", "0.5000")
+    press("v")
+    assert opened.page.get_by_role("button", name="Lines").get_attribute("aria-pressed") == "true"
+    press(".")
+    assert (layer.input_value(), head.input_value()) == ("1", "0")  # a layer of one head has no mean
+    assert opened.readout() == "“b” attends to “d”: 0.0000"
+    press("ArrowUp")
+    press("ArrowLeft")
+    assert opened.readout() == "“a” attends to “c”: -0.5000"
+    press(",")
+    press("Escape")
+    assert opened.readout().startswith("Point at a weight")
+    press("ArrowLeft")
+    assert opened.readout() == "“␊” is attended to by"
+    press("t")
+    assert opened.page.locator("html").get_attribute("data-theme") == "dark"
+
+
+def test_lines_are_read_from_either_side(opened: Opened):
+    opened.page.get_by_role("button", name="Lines").click()
+    box = opened.page.locator(".plot").bounding_box()
+    assert box
+    opened.page.mouse.move(box["x"] + 5, box["y"] + 12)
+    assert opened.readout() == "“two” attends to"
+    opened.page.mouse.move(box["x"] + box["width"] - 5, box["y"] + box["height"] - 12)
+    assert opened.readout() == "“␊” is attended to by"
+    assert opened.page.locator(".row bdi").all_inner_texts()[0] == "שלום"
+
+
+def test_a_cursor_outside_the_next_layer_is_dropped(opened: Opened):
+    opened.page.locator(".plot").focus()
+    for _ in range(3):
+        opened.page.keyboard.press("ArrowDown")
+    opened.page.locator("select.layer").select_option("1")
+    assert opened.readout().startswith("Point at a weight")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_both_schemes(browser: Browser, tmp_path: Path, scheme: str, turned: bool):
+    path = tmp_path / "page.html"
+    # One query, two keys: the first cell has the largest weight, the second none.
+    one = AttentionMap(torch.tensor([[[1.0, 0.0]]]), ["q"], ["a", "b"], "enc", "self", "captured", "softmax")
+    path.write_text(attention_page([one], title="t"), encoding="utf-8")
+    opened = Opened(browser, path, scheme)
+    if turned:
+        opened.page.get_by_role("button", name="Light / dark").click()
+    # Cells are 40 wide and end 4 before the right edge of the plot and 2 before its lower one.
+    body, most, none = opened.page.evaluate("""() => {
+        const canvas = document.querySelector(".base");
+        const { data } = canvas.getContext("2d").getImageData(0, canvas.height - 38, canvas.width, 1);
+        const at = (x) => [...data.slice(4 * x, 4 * x + 3)];
+        return [getComputedStyle(document.body).backgroundColor, at(canvas.width - 80), at(canvas.width - 40)];
+    }""")
+    opened.context.close()
+    assert opened.complaints == []
+    if (scheme == "dark") == turned:
+        assert (body, most, none) == ("rgb(255, 255, 255)", [8, 48, 107], [255, 255, 255])
+    else:
+        assert (body, most, none) == ("rgb(21, 24, 28)", [227, 242, 255], [21, 24, 28])
+
+
+def test_a_narrow_screen_scrolls_the_plot_and_not_the_page(browser: Browser, tmp_path: Path):
+    path = tmp_path / "page.html"
+    words = [f"word{index}" for index in range(31)]
+    wide = AttentionMap(torch.eye(31)[None], words, words, "enc", "self", "captured", "softmax")
+    path.write_text(attention_page([wide], title="t"), encoding="utf-8")
+    opened = Opened(browser, path, width=390)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert opened.page.evaluate("(box => box.scrollWidth > box.clientWidth)(document.querySelector('.scroll'))")
+    opened.context.close()
+
+
+def test_two_cells_of_a_notebook_do_not_meet(browser: Browser, tmp_path: Path):
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<!doctype html><meta charset=utf-8>{CROSS._repr_html_()}{SELF._repr_html_()}", encoding="utf-8")
+    opened = Opened(browser, path)
+    first, second = (opened.page.frame_locator("iframe").nth(index) for index in (0, 1))
+    first.locator(".plot").focus()
+    opened.page.keyboard.press("ArrowDown")
+    assert first.locator(".readout").inner_text() == "“two” attends to"
+    assert second.locator(".readout").inner_text().startswith("Point at a weight")
+    opened.context.close()
+    assert opened.complaints == []
