@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
@@ -87,11 +86,10 @@ def read_vectors(path: str | Path, words: Collection[str] | None = None) -> Vect
     asked = None if words is None else {word.encode() for word in words}
     layout = _sniff(path)
     found: dict[str, Float32[np.ndarray, " dim"]] = {}
-    with open_bytes(path) as file:
-        for place, word, raw in (_binary_rows if layout.binary else _text_rows)(file, layout, path):
-            if asked is None or word in asked:
-                with contextlib.suppress(UnicodeDecodeError):
-                    found.setdefault(word.decode(), _vector(raw, path, place))
+    for place, word, raw in (_binary_rows if layout.binary else _text_rows)(path, layout):
+        if asked is None or word in asked:
+            with contextlib.suppress(UnicodeDecodeError):
+                found.setdefault(word.decode(), _vector(raw, path, place))
     return Vectors(list(found), np.array(list(found.values()), dtype=np.float32).reshape(-1, layout.dim))
 
 
@@ -122,48 +120,50 @@ def _sniff(path: Path) -> _Layout:
     return _Layout(len(fields) - 1)
 
 
-def _text_rows(file: IO[bytes], layout: _Layout, path: Path) -> Iterator[tuple[int, bytes, Raw]]:
-    count = 0
-    for line, text in enumerate(file, start=1):
-        fields = text.split()
-        if not fields or (line == 1 and layout.rows is not None):
-            continue
-        numbers = len(fields) - 1
-        # Some of GloVe's words hold blanks (". . ."), so that more fields are too many only where they are numbers.
-        if numbers < layout.dim or (numbers > layout.dim and _is_number(fields[-layout.dim - 1])):
-            raise DataError(
-                f"a row too {'short' if numbers < layout.dim else 'long'}",
-                expected=f"{layout.dim} numbers after the word, as line 1 has it",
-                got=str(numbers),
-                hint="fetch the file again: it may be damaged",
-                path=path,
-                line=line,
-            )
-        count += 1
-        yield line, b" ".join(fields[: -layout.dim]), fields[-layout.dim :]
-    if layout.rows is not None and count != layout.rows:
-        raise _wrong_count(layout.rows, str(count), path)
+def _text_rows(path: Path, layout: _Layout) -> Iterator[tuple[int, bytes, Raw]]:
+    """The line number, word and numbers of each row."""
+    rows = 0
+    with open_bytes(path) as file:
+        for line, text in enumerate(file, start=1):
+            fields = text.split()
+            if not fields or (line == 1 and layout.rows is not None):
+                continue
+            numbers = len(fields) - 1
+            # Some of GloVe's words hold blanks (". . ."), so more fields are too many only where they are numbers.
+            if numbers < layout.dim or (numbers > layout.dim and _is_number(fields[-layout.dim - 1])):
+                raise DataError(
+                    f"a row too {'short' if numbers < layout.dim else 'long'}",
+                    expected=f"{layout.dim} numbers after the word, as line 1 has it",
+                    got=str(numbers),
+                    hint="fetch the file again: it may be damaged",
+                    path=path,
+                    line=line,
+                )
+            rows += 1
+            yield line, b" ".join(fields[: -layout.dim]), fields[-layout.dim :]
+    if layout.rows is not None and rows != layout.rows:
+        raise _wrong_count(layout, str(rows), path)
 
 
-def _binary_rows(file: IO[bytes], layout: _Layout, path: Path) -> Iterator[tuple[int, bytes, Raw]]:
-    file.readline()
-    for count in range(layout.rows or 0):
-        word = bytearray()
-        while (byte := file.read(1)) not in (b" ", b""):
-            word += byte
-        raw = file.read(4 * layout.dim)
-        if len(raw) < 4 * layout.dim:
-            raise _wrong_count(layout.rows, f"{count} whole rows", path)
-        # Some writers end a row with a line break, some do not.
-        yield count + 1, bytes(word).lstrip(b"\n"), raw
-    if file.read(2).strip():
-        raise _wrong_count(layout.rows, "more", path)
+def _binary_rows(path: Path, layout: _Layout) -> Iterator[tuple[int, bytes, Raw]]:
+    """The number, word and bytes of each row."""
+    with open_bytes(path) as file:
+        file.readline()
+        for row in range(layout.rows or 0):
+            word = b"".join(iter(lambda: file.read(1) or b" ", b" "))
+            raw = file.read(4 * layout.dim)
+            if len(raw) < 4 * layout.dim:
+                raise _wrong_count(layout, f"{row} whole ones", path)
+            # Some writers end a row with a line break, some do not.
+            yield row + 1, word.lstrip(b"\n"), raw
+        if file.read(2).strip():
+            raise _wrong_count(layout, "more", path)
 
 
-def _wrong_count(rows: int | None, got: str, path: Path) -> DataError:
+def _wrong_count(layout: _Layout, got: str, path: Path) -> DataError:
     return DataError(
         "not the number of rows that line 1 promises",
-        expected=f"{rows} rows",
+        expected=f"{layout.rows} rows",
         got=got,
         hint="fetch the file again: it may be cut short",
         path=path,

@@ -56,9 +56,10 @@ def find(name: str | Path) -> Path:
         InputError: no set has that name, and it is no path.
         DataError: the set is known, but not on this machine; or the path leads nowhere.
     """
-    if Path(name).exists():
-        return Path(name)
     known = SETS.get(str(name))
+    # In the folder that holds the sets, each set's name is also that of its folder.
+    if Path(name).is_file() or (known is None and Path(name).exists()):
+        return Path(name)
     if known is None:
         # What looks like a path is a path.
         if len(Path(name).parts) > 1 or Path(name).suffix:

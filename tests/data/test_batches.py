@@ -1,0 +1,166 @@
+import gzip
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qkv.data.batches import PairBatches, batch_of, source_batch
+from qkv.data.pairs import Pair, normalise_text
+from qkv.data.tokens import BOS_ID, EOS_ID, PAD_ID, train_vocabulary
+from qkv.errors import InputError
+
+VOCABULARY = train_vocabulary(["a b c d e f g h i j"], "word", 100)
+
+
+def sentence(length: int, start: int) -> str:
+    return " ".join("abcdefghij"[(start + i) % 10] for i in range(length))
+
+
+def pairs_of(lengths: list[tuple[int, int]]) -> list[Pair]:
+    return [Pair(sentence(source, i), sentence(target, i)) for i, (source, target) in enumerate(lengths)]
+
+
+def batches_of(
+    pairs: list[Pair], tokens_per_batch: int = 64, seed: int = 0, max_length: int = 30, shuffle: bool = True
+):
+    return PairBatches(
+        pairs,
+        VOCABULARY,
+        VOCABULARY,
+        tokens_per_batch=tokens_per_batch,
+        seed=seed,
+        max_length=max_length,
+        shuffle=shuffle,
+    )
+
+
+GENERATOR = np.random.default_rng(0)
+PAIRS = pairs_of([tuple(pair) for pair in GENERATOR.integers(1, 12, (397, 2)).tolist()])
+
+
+def as_pairs(batch) -> list[Pair]:
+    """The sentences of a batch, cut by its masks."""
+    return [
+        Pair(VOCABULARY.decode(source[real].tolist()), VOCABULARY.decode(target[kept].tolist()))
+        for source, real, target, kept in zip(
+            batch.source, batch.source_mask, batch.target, batch.target_mask, strict=True
+        )
+    ]
+
+
+def test_layout_by_hand():
+    # Ids of a, b, c are 4, 5, 6.
+    pairs = [Pair("a b", "c"), Pair("c", "a b")]
+    batch = next(batches_of(pairs, shuffle=False).epoch(0))
+    assert batch.target.tolist() == [[BOS_ID, 6, EOS_ID, PAD_ID], [BOS_ID, 4, 5, EOS_ID]]
+    assert batch.source.tolist() == [[4, 5, EOS_ID], [6, EOS_ID, PAD_ID]]
+    assert batch.target_mask.tolist() == [[True, True, True, False], [True] * 4]
+    assert batch.source_mask.tolist() == [[True] * 3, [True, True, False]]
+    assert batch.source.dtype == batch.target.dtype == torch.int64
+    by_hand = batch_of([[4, 5], [6]], [[6], [4, 5]])
+    for mine, theirs in zip(vars(batch).values(), vars(by_hand).values(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_cuts_by_hand():
+    # Sources take 2, 2, 4 positions and targets 3, 3, 6: two rows of 2 + 3 fill a batch of 10, the third takes one.
+    batches = batches_of(pairs_of([(1, 1), (3, 4), (1, 1)]), tokens_per_batch=10, shuffle=False)
+    assert [rows.tolist() for rows in batches.plan(0)] == [[0, 2], [1]]
+    # 10 of 10 and 10 of 10 positions are real; tokens leave out the three starts.
+    assert batches.padding == 0
+    assert batches.real_tokens == 20 - 3
+
+
+@settings(max_examples=40)
+@given(
+    lengths=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=50),
+    budget=st.integers(21, 100),
+    shuffle=st.booleans(),
+)
+def test_every_pair_once_and_no_batch_over_its_budget(lengths, budget, shuffle):
+    pairs = pairs_of(lengths)
+    batches = batches_of(pairs, budget, shuffle=shuffle)
+    made = list(batches.epoch(5))
+    assert len(made) == len(batches)
+    found = [pair for batch in made for pair in as_pairs(batch)]
+    assert sorted(found, key=str) == sorted(pairs, key=str)
+    assert all(batch.source.numel() + batch.target.numel() <= budget for batch in made)
+    assert batches.real_tokens == sum(batch.tokens for batch in made)
+    slots = sum(batch.source.numel() + batch.target.numel() for batch in made)
+    padded = sum(int((~batch.source_mask).sum() + (~batch.target_mask).sum()) for batch in made)
+    assert batches.padding == pytest.approx(padded / slots)
+
+
+def test_order_is_a_function_of_seed_and_epoch():
+    def order(seed: int, epoch: int) -> list[list[int]]:
+        return [rows.tolist() for rows in batches_of(PAIRS, seed=seed).plan(epoch)]
+
+    assert order(3, 7) == order(3, 7)
+    assert order(3, 7) != order(3, 8)
+    assert order(3, 7) != order(4, 7)
+    # Not only the batches change places, but also the pairs between them.
+    assert sorted(map(sorted, order(3, 7))) != sorted(map(sorted, order(3, 8)))
+
+
+def test_asking_for_one_epoch_leaves_the_others_as_they_are():
+    batches = batches_of(PAIRS)
+    first = [rows.tolist() for rows in batches.plan(2)]
+    list(batches.epoch(0))
+    assert [rows.tolist() for rows in batches.plan(2)] == first
+
+
+def test_an_epoch_goes_on_where_it_stopped():
+    batches = batches_of(PAIRS)
+    whole = [batch.source.tolist() for batch in batches.epoch(1)]
+    assert [batch.source.tolist() for batch in batches.epoch(1, start=17)] == whole[17:]
+    assert len(whole) > 17
+
+
+def test_without_shuffling_short_comes_first_in_every_epoch():
+    batches = batches_of(PAIRS, shuffle=False)
+    widths = [batch.target.shape[1] for batch in batches.epoch(0)]
+    assert widths == sorted(widths)
+    assert [r.tolist() for r in batches.plan(0)] == [r.tolist() for r in batches.plan(9)]
+
+
+def test_long_pairs_are_dropped_and_counted():
+    # 5 tokens and their end are 6.
+    pairs = pairs_of([(5, 2), (2, 5), (6, 2), (2, 6)])
+    batches = batches_of(pairs, max_length=6)
+    assert batches.dropped == 2
+    assert sorted(pair for batch in batches.epoch(0) for pair in map(str, as_pairs(batch))) == sorted(
+        map(str, pairs[:2])
+    )
+
+
+def test_refusals():
+    with pytest.raises(InputError, match="pairs of at most 3 tokens a side; got 2 pairs, all longer"):
+        batches_of(pairs_of([(5, 5), (4, 1)]), max_length=3)
+    with pytest.raises(InputError, match="no pairs at all"):
+        batches_of([])
+    # 7 + 1 and 7 + 2.
+    with pytest.raises(InputError, match="tokens_per_batch of at least 17; got 16"):
+        batches_of(pairs_of([(1, 1), (7, 7)]), tokens_per_batch=16)
+    with pytest.raises(InputError, match="no sentences"):
+        source_batch([])
+    with pytest.raises(InputError, match="2 targets; got 1"):
+        batch_of([[4], [5]], [[4]])
+
+
+def test_an_empty_sentence_is_its_end_alone():
+    source, mask = source_batch([[], [4]])
+    assert source.tolist() == [[EOS_ID, PAD_ID], [4, EOS_ID]]
+    assert mask.tolist() == [[True, False], [True, True]]
+
+
+def test_real_pairs_need_little_padding(shared_data):
+    with gzip.open(shared_data / "eng-fra" / "eng-fra.txt.gz", "rt", encoding="utf-8") as file:
+        lines = [line.split("\t") for line in islice(file, 0, None, 27)]
+    pairs = [Pair(normalise_text(line[1]), normalise_text(line[0])) for line in lines]
+    french = train_vocabulary([pair.source for pair in pairs], "subword", 8000)
+    english = train_vocabulary([pair.target for pair in pairs], "subword", 8000)
+    batches = PairBatches(pairs, french, english, tokens_per_batch=4096, seed=0, max_length=64)
+    assert batches.padding < 0.1
