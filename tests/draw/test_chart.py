@@ -67,7 +67,7 @@ def test_a_loss_that_is_not_finite_leaves_a_gap():
 
 
 def test_a_long_run_is_drawn_whole():
-    places = list(range(6007))  # past the 5,000 rows at which Altair stops
+    places = list(range(6007))  # past the 5,000 rows at which Altair's data frames stop
     assert "6,000" in texts(svg(curves([Curve("rnn", places, [1 / (1 + place) for place in places])])))
 
 

@@ -68,7 +68,7 @@ def test_it_says_what_it_shows(opened: Opened):
     words = opened.page.locator("main").inner_text()
     assert "An alignment" in words
     assert "of a <number>" in words
-    assert "cross-attention, captured, softmax. 3 queries, 5 keys." in words
+    assert "cross-attention, captured, softmax; queries × keys: 3 × 5." in words
     stated = re.search(r"the largest error is (\S+e-\d+)\.", words)
     assert stated
     assert 0 < float(stated[1]) <= 1.6e-5  # half a step of a row whose largest weight is 1: 1 / 65534

@@ -211,18 +211,12 @@ def by_length(rows: Sequence[LengthScore], *, y: str, title: str | None = None) 
 
 def svg(chart: Chart) -> str:
     """`chart` as SVG with real text."""
-    return vl_convert.vegalite_to_svg(_specification(chart))
+    return vl_convert.vegalite_to_svg(chart.to_dict())
 
 
 def png(chart: Chart, *, scale: int | float = 2) -> bytes:
     """`chart` as the bytes of a PNG, `scale` pixels to a unit."""
-    return vl_convert.vegalite_to_png(_specification(chart), scale=scale)
-
-
-def _specification(chart: Chart) -> dict[str, Any]:
-    # Altair refuses charts past 5,000 rows, for the sake of notebooks; these are drawn once.
-    with alt.data_transformers.enable("default", max_rows=None):
-        return chart.to_dict()
+    return vl_convert.vegalite_to_png(chart.to_dict(), scale=scale)
 
 
 def _dressed(chart: Chart, title: str | None, *, width: int = _WIDTH, height: int = _HEIGHT) -> Chart:

@@ -1,7 +1,7 @@
 // Draws attention maps into `root`: one layer and head at a time, as a matrix or as lines from queries to keys.
 //
-// Three ideas, kept apart: `decode` turns the page's data into numbers, a view (`matrix`, `lines`) lays them out, paints
-// them and finds the cell under a point, and `mount` holds the state and listens.
+// Three ideas, kept apart: `decode` turns the page's data into numbers, a view (`matrix`, `lines`) lays them out,
+// paints them and finds the cell under a point, and `mount` holds the state and listens.
 
 const FONT = 13;
 const LABEL = 150; // the widest label drawn, in pixels; the reading beside the plot has it whole
@@ -39,10 +39,10 @@ function largest(numbers) {
 // -- painting --------------------------------------------------------------------------------------------------------
 
 /** Colours of the scheme in force, as the browser resolves them. */
-function palette(element) {
+function palette(probe) {
   const resolve = (name) => {
-    element.style.color = `var(--${name})`;
-    return getComputedStyle(element).color;
+    probe.style.color = `var(--${name})`;
+    return getComputedStyle(probe).color;
   };
   const names = ["ink", "muted", "edge", "row", "low", "high-1", "high-2", "high-3", "high-4"];
   const below = ["below-1", "below-2", "below-3", "below-4"];
@@ -106,20 +106,23 @@ function matrix(pen, map, room) {
   const [queries, keys] = [map.queries.map((text) => shorten(pen, text)), map.keys.map((text) => shorten(pen, text))];
   const widths = keys.map((text) => pen.measureText(text).width);
   const left = Math.max(...queries.map((text) => pen.measureText(text).width)) + GAP;
-  const most = Math.max(keys.length, queries.length);
+  const longest = Math.max(keys.length, queries.length);
   const fitting = Math.floor((room - left - Math.max(...widths) * 0.7) / keys.length);
-  const cell = Math.max(most <= 64 ? 16 : 2, Math.min(40, fitting));
+  const cell = Math.max(longest <= 64 ? 16 : 2, Math.min(40, fitting));
   const slanted = Math.max(...widths) > cell - 4;
   const top = slanted ? Math.max(...widths) * Math.SQRT1_2 + FONT + GAP : FONT + 2 * GAP;
   const reach = keys.map((_, key) => (key + 1) * cell + (slanted ? widths[key] * Math.SQRT1_2 : 0));
   const stride = Math.ceil(FONT / cell); // where rows are thinner than letters, every stride-th label
   const [across, down] = [keys.length * cell, queries.length * cell];
 
-  function label(pen, side, index, colour, bold) {
-    const middle = (index + 0.5) * cell;
-    if (side === "query") write(pen, queries[index], left - GAP, top + middle, { align: "right", colour, bold });
-    else if (slanted) write(pen, keys[index], left + middle, top - GAP, { colour, bold, turn: -Math.PI / 4 });
-    else write(pen, keys[index], left + middle, top - GAP - FONT / 2, { align: "center", colour, bold });
+  function labels(pen, colour) {
+    for (let query = 0; query < queries.length; query += stride)
+      write(pen, queries[query], left - GAP, top + (query + 0.5) * cell, { align: "right", colour });
+    for (let key = 0; key < keys.length; key += stride) {
+      const middle = left + (key + 0.5) * cell;
+      if (slanted) write(pen, keys[key], middle, top - GAP, { colour, turn: -Math.PI / 4 });
+      else write(pen, keys[key], middle, top - GAP - FONT / 2, { align: "center", colour });
+    }
   }
 
   return {
@@ -137,9 +140,8 @@ function matrix(pen, map, room) {
       pen.drawImage(small, left, top, across, down);
       pen.strokeStyle = colours.edge;
       pen.strokeRect(left - 0.5, top - 0.5, across + 1, down + 1);
-      for (let query = 0; query < queries.length; query += stride) label(pen, "query", query, colours.ink);
-      for (let key = 0; key < keys.length; key += stride) label(pen, "key", key, colours.ink);
-      if (cell < 32 || Math.max(keys.length, queries.length) > NUMBERED) return;
+      labels(pen, colours.ink);
+      if (cell < 32 || longest > NUMBERED) return;
       pen.font = pen.font.replace(`${FONT}px`, "11px");
       rows.forEach((row, query) =>
         row.forEach((weight, key) => {
@@ -261,8 +263,9 @@ const TEMPLATE = `
   <footer>
     <p class="legend"></p><span class="probe" hidden></span>
     <p><span class="facts"></span> <span class="error"></span></p>
-    <p class="keys">After a click or Tab into the page: <kbd>←</kbd> <kbd>→</kbd> key, <kbd>↑</kbd> <kbd>↓</kbd> query, <kbd>Esc</kbd> none,
-      <kbd>[</kbd> <kbd>]</kbd> head, <kbd>,</kbd> <kbd>.</kbd> layer, <kbd>v</kbd> view, <kbd>t</kbd> light or dark</p>
+    <p class="keys">After a click or Tab into the page: <kbd>←</kbd> <kbd>→</kbd> key, <kbd>↑</kbd> <kbd>↓</kbd> query,
+      <kbd>Esc</kbd> none, <kbd>[</kbd> <kbd>]</kbd> head, <kbd>,</kbd> <kbd>.</kbd> layer, <kbd>v</kbd> view,
+      <kbd>t</kbd> light or dark</p>
   </footer>`;
 
 function element(name, className, ...children) {
@@ -327,7 +330,7 @@ export function mount(root, data) {
     for (const button of root.querySelectorAll("button[data-view]"))
       button.setAttribute("aria-pressed", button.dataset.view === state.view);
     [layers.value, heads.value] = [state.layer, state.head];
-    find(".facts").textContent = `${map().facts}. ${rows.length} queries, ${rows[0].length} keys.`;
+    find(".facts").textContent = `${map().facts}; queries × keys: ${rows.length} × ${rows[0].length}.`;
     find(".legend").replaceChildren(...legend());
     read();
   }
@@ -339,7 +342,8 @@ export function mount(root, data) {
     if (weights.length) view.cursor(pen, rows, colours, most, state);
     find(".readout").replaceChildren(...words);
     const order = [...weights.keys()].sort((a, b) => Math.abs(weights[b]) - Math.abs(weights[a])).slice(0, LISTED);
-    const item = (index) => rowItem(labels[index], weights[index], Math.abs(weights[index]) / (most || 1), index === here);
+    const part = (index) => Math.abs(weights[index]) / (most || 1);
+    const item = (index) => rowItem(labels[index], weights[index], part(index), index === here);
     find(".row").replaceChildren(...order.map(item));
   }
 
@@ -377,7 +381,10 @@ export function mount(root, data) {
   }
 
   const turn = (index, by, count) => (index + by + count) % count;
-  const step = (index, by, count) => (index === null ? (by > 0 ? 0 : count - 1) : Math.max(0, Math.min(count - 1, index + by)));
+  const step = (index, by, count) => {
+    if (index === null) return by > 0 ? 0 : count - 1;
+    return Math.max(0, Math.min(count - 1, index + by));
+  };
   const move = (side, by) => {
     state[side] = step(state[side], by, map()[side === "query" ? "queries" : "keys"].length);
     read();
@@ -439,7 +446,8 @@ export function mount(root, data) {
 
   find("h1").textContent = data.title;
   find(".caption").textContent = data.caption;
-  find(".error").textContent = `Weights are rounded for this page; the largest error is ${data.error.toExponential(1)}.`;
+  const error = data.error.toExponential(1);
+  find(".error").textContent = `Weights are rounded for this page; the largest error is ${error}.`;
   layers.replaceChildren(...data.maps.map((map, index) => new Option(map.layer, index)));
   choose({});
 }
