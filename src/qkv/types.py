@@ -5,7 +5,7 @@ Shapes are written with the axis names used everywhere: `batch heads queries key
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -148,16 +148,20 @@ class AttentionMap:
         """This map with one head only."""
         if not -self.heads <= index < self.heads:
             raise InputError(f"no head {index} in {self.layer}", expected=f"0 to {self.heads - 1}", got=str(index))
-        return self._with(self.weights[index][None])
+        return replace(self, weights=self.weights[index][None])
 
     def mean(self) -> "AttentionMap":
         """This map with its heads averaged into one."""
-        return self._with(self.weights.mean(dim=0, keepdim=True))
+        return self.mean_of([self])
 
-    def _with(self, weights: Tensor) -> "AttentionMap":
-        return type(self)(
-            weights, self.query_labels, self.key_labels, self.layer, self.kind, self.obtained, self.backend, self.signed
-        )
+    @staticmethod
+    def mean_of(maps: Sequence["AttentionMap"]) -> "AttentionMap":
+        """All heads of several maps over the same labels, averaged into one head."""
+        if len({(tuple(one.query_labels), tuple(one.key_labels)) for one in maps}) != 1:
+            raise InputError("these maps cannot be averaged", expected="one or more maps over the same labels")
+        layers = list(dict.fromkeys(one.layer for one in maps))
+        together = torch.cat([one.weights for one in maps]).mean(dim=0, keepdim=True)
+        return replace(maps[0], weights=together, layer=", ".join(layers))
 
     def _repr_html_(self) -> str:
         return render("html", self)

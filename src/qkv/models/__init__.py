@@ -1,0 +1,17 @@
+"""Networks, one a file: its configuration, its forward pass, its loss, and its verb."""
+
+from qkv.models.search import Hypothesis, SearchOptions, search
+from qkv.models.seq2seq_rnn import RecurrentConfig, TranslationRNN
+from qkv.models.seq2seq_transformer import TransformerConfig, TranslationTransformer
+from qkv.models.translation_memory import TranslationMemory
+
+__all__ = [
+    "Hypothesis",
+    "RecurrentConfig",
+    "SearchOptions",
+    "TransformerConfig",
+    "TranslationMemory",
+    "TranslationRNN",
+    "TranslationTransformer",
+    "search",
+]

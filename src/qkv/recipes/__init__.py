@@ -1,0 +1,41 @@
+"""What can be run: one file a task, found by name. The list is plain, so that it can be shown without loading any."""
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qkv.errors import unknown_name
+
+if TYPE_CHECKING:
+    from qkv.recipes.base import Recipe
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the list: what a recipe does, what it needs no download for, what else it reads, what it compares."""
+
+    summary: str
+    default_data: str
+    real_data: str
+    compares: str
+
+
+RECIPES = {
+    "translate": Entry(
+        summary="Train a translator of sentences, and see what it attends to.",
+        default_data="French number words and dates to English, generated",
+        real_data="sentence pairs (TSV, also gzip or zstd)",
+        compares="rnn, rnn-attention, transformer",
+    ),
+}
+
+
+def load(name: str) -> "Recipe":
+    """The recipe called `name`.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in RECIPES:
+        raise unknown_name("recipe", name, RECIPES)
+    return importlib.import_module(f"qkv.recipes.{name}")  # pyright: ignore[reportReturnType] - modules fit Recipe

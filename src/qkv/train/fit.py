@@ -32,7 +32,8 @@ class FitConfig(Config):
     steps: PositiveInt | None = None
     """At most so many batches; the schedule is laid out over them."""
     minutes: PositiveFloat | None = None
-    """Stop after so much training time, validation included."""
+    """Stop after so much training time, validation included; the schedule is then laid out over whichever ends first,
+    so that such a run cannot be repeated bit for bit."""
     patience: PositiveInt = 5
     """Stop after so many validations in a row without a better loss."""
     validate_every: PositiveInt | None = None
@@ -158,19 +159,21 @@ def mean_loss(model: nn.Module, batches: Batches, *, device: torch.device | str 
     return total / max(weight, 1)
 
 
-def learning_rate(step: int, config: FitConfig, total: int) -> float:
+def learning_rate(step: int, config: FitConfig, left: float) -> float:
     """The rate for the update numbered `step` from 0: a linear rise, then the schedule's fall.
 
     The inverse square root is that of Vaswani et al. (2017), eq. 3, scaled so that its peak is `learning_rate`.
 
+    Args:
+        left: the share of training still to come, 1 to 0.
+
     >>> config = FitConfig(learning_rate=1.0, warmup_steps=4, schedule="linear")
-    >>> [round(learning_rate(step, config, total=10), 2) for step in (0, 3, 7, 9)]
-    [0.25, 1.0, 0.5, 0.17]
+    >>> [round(learning_rate(step, config, left=1 - step / 10), 2) for step in (0, 3, 7, 9)]
+    [0.25, 1.0, 0.3, 0.1]
     """
     warmup = max(config.warmup_steps, 1)
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / warmup
-    left = 1 - (step - config.warmup_steps) / max(total - config.warmup_steps, 1)
     fall = {
         "inverse-sqrt": math.sqrt(warmup / max(step, 1)),
         "cosine": 0.5 * (1 + math.cos(math.pi * (1 - left))),
@@ -254,7 +257,7 @@ class _Loop:
                 path=self.run.path,
             )
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(at.step, self.config, self.total)
+            group["lr"] = learning_rate(at.step, self.config, self.left())
         self.optimizer.step()
         at.step, at.batch, at.tokens = at.step + 1, at.batch + 1, at.tokens + batch.tokens
         at.unlogged_loss, at.unlogged_steps = at.unlogged_loss + float(loss.detach()), at.unlogged_steps + 1
@@ -287,6 +290,12 @@ class _Loop:
         self.tick()
         self._measure("valid", loss=self.valid_loss, best=best)
         self._show(None)
+
+    def left(self) -> float:
+        """The share of training still to come, by steps or by time, whichever is less."""
+        at, minutes = self.at, self.config.minutes
+        by_steps = 1 - at.step / self.total
+        return max(by_steps if minutes is None else min(by_steps, 1 - at.seconds / (60 * minutes)), 0.0)
 
     def save_due(self) -> bool:
         return time.monotonic() - self.saved >= self.config.save_every

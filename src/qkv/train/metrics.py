@@ -61,7 +61,7 @@ def translation_scores(hypotheses: Sequence[str], references: Sequence[Sequence[
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds; `margin` is half its 95 % interval (Student's t), NaN where one seed says nothing of spread."""
+    """A mean over seeds; `margin` is half its 95 % interval (Student's t), NaN for a single seed."""
 
     mean: float
     margin: float

@@ -15,6 +15,7 @@ Recipes add what their model needs beside weights (vocabularies, say) and a `rep
 import json
 import os
 import platform
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,10 @@ class RunFolder:
 
     def load_weights(self) -> dict[str, Tensor]:
         return files.read_tensors(self.path / "weights.safetensors")
+
+    def drop_state(self) -> None:
+        """Forgets what `resume` would need: the run is finished."""
+        shutil.rmtree(self.state, ignore_errors=True)
 
     def write_result(self, result: Json) -> None:
         files.write_json(self.path / "result.json", result)
