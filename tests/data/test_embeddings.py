@@ -80,6 +80,7 @@ def test_words_with_blanks_first_of_duplicates_and_undecodable_words(tmp_path):
         (b"word\n", "line 1: not a file of word vectors"),
         (b"", "the file is empty"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_damaged_files_are_refused(tmp_path, data, message):
     with pytest.raises(DataError, match=message):
