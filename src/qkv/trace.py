@@ -12,7 +12,7 @@ unless something records. What is recorded is the running forward pass itself: p
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
 import torch
@@ -43,12 +43,14 @@ def recording() -> bool:
     return not torch.compiler.is_compiling() and _open.get() is not None
 
 
-@contextmanager
-def scope(name: str) -> Iterator[None]:
+def scope(name: str) -> AbstractContextManager[None]:
     """Puts `name` before the names of all steps inside the block."""
-    if not recording():
-        yield
-        return
+    # Not a generator itself: compiled code, which never records, then meets nothing to see through.
+    return _scoped(name) if recording() else nullcontext()
+
+
+@contextmanager
+def _scoped(name: str) -> Iterator[None]:
     token = _scope.set((*_scope.get(), name))
     try:
         yield

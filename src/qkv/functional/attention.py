@@ -222,6 +222,7 @@ def _naive_attention(score, query, key, value, mask):
             continue
         scores = score(query[(*item, i)], key[(*item, allowed)])
         shares = (scores - scores.max()).exp()
-        weights[(*item, i, allowed)] = shares / shares.sum()
-        output[(*item, i)] = sum(weights[(*item, i, j)] * value[(*item, j)] for j in allowed)
+        shares = shares / shares.sum()
+        weights[(*item, i, allowed)] = shares
+        output[(*item, i)] = shares @ value[(*item, allowed)]
     return output, weights

@@ -58,7 +58,7 @@ def combine_masks(*masks: Bool[Tensor, "..."] | None) -> Bool[Tensor, "..."] | N
 
 
 def mask_from_torch(
-    attn_mask: Bool[Tensor, "*heads queries keys"] | Float[Tensor, "*heads queries keys"] | None = None,
+    attn_mask: Bool[Tensor, "... queries keys"] | Float[Tensor, "... queries keys"] | None = None,
     key_padding_mask: Bool[Tensor, "batch keys"] | Float[Tensor, "batch keys"] | None = None,
     *,
     num_heads: int,

@@ -98,7 +98,7 @@ class MultiheadAttention(nn.Module):
         value: Float[Tensor, "batch keys value_dim"],
         key_padding_mask: Bool[Tensor, "batch keys"] | Float[Tensor, "batch keys"] | None = None,
         need_weights: bool = True,
-        attn_mask: Bool[Tensor, "*heads queries keys"] | Float[Tensor, "*heads queries keys"] | None = None,
+        attn_mask: Bool[Tensor, "... queries keys"] | Float[Tensor, "... queries keys"] | None = None,
         average_attn_weights: bool = True,
         is_causal: bool = False,
         *,

@@ -130,10 +130,10 @@ class LSTMDecoder(nn.Module):
         h, state = self.lstm(embedded, state)
         if self.attention is None or self.combine is None:
             return h, state
-        keys = self.attention.project_key(memory) if keys is None else keys
+        projected_key: Tensor = self.attention.project_key(memory) if keys is None else keys
         mask = None if memory_mask is None else memory_mask[:, None]
         with scope("attention"):
-            context, _ = self.attention.attend(h, keys, memory, mask)
+            context, _ = self.attention.attend(h, projected_key, memory, mask)
         return torch.tanh(self.combine(torch.cat((context, h), dim=-1))), state
 
 
