@@ -82,3 +82,8 @@ def test_mask_from_torch_refuses_shapes(shape: tuple[int, ...]):
 def test_mask_from_torch_refuses_integers():
     with pytest.raises(InputTypeError, match=r"key_padding_mask is of a type .*torch\.int64.*key_padding_mask\.bool"):
         mask_from_torch(key_padding_mask=torch.ones(2, 3, dtype=torch.int64), num_heads=2)
+
+
+def test_masks_that_do_not_fit_together_are_refused():
+    with pytest.raises(InputError, match=r"do not fit together.*got \(5, 7\) and \(3, 1, 1, 5\)"):
+        combine_masks(torch.ones(5, 7, dtype=torch.bool), torch.ones(3, 1, 1, 5, dtype=torch.bool))

@@ -90,7 +90,8 @@ def test_decoder_without_attention_is_its_state():
 
 @pytest.mark.parametrize("attention", [False, True])
 def test_steps_are_the_whole(attention: bool):
-    decoder, memory, x, carried = small_decoder(attention), double(BATCH, KEYS, MEMORY), double(3, 5, INPUT), state()
+    decoder, memory, carried = small_decoder(attention), double(BATCH, KEYS, MEMORY), state()
+    x = double(BATCH, LENGTH, INPUT)
     whole, last = decoder(x, carried, memory, REAL)
     keys = decoder.start(memory)
     for i in range(LENGTH):
@@ -146,6 +147,13 @@ def test_compiled_is_eager():
     compiled = torch.compile(decoder, backend="aot_eager")
     with torch.no_grad():  # torch warns of its own LSTM under compilation otherwise
         torch.testing.assert_close(compiled(x, before, memory, REAL), decoder(x, before, memory, REAL))
+
+
+def test_dropout_lies_between_layers():
+    x, real = torch.randn(BATCH, KEYS, INPUT), torch.ones(BATCH, KEYS, dtype=torch.bool)
+    one, two = (LSTMEncoder(INPUT, HIDDEN, layers, dropout=0.5) for layers in (1, 2))
+    assert torch.equal(one(x, real)[0], one(x, real)[0])
+    assert not torch.equal(two(x, real)[0], two(x, real)[0])
 
 
 def test_empty_sequences_are_refused():

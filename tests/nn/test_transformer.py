@@ -174,7 +174,7 @@ def test_steps_in_half_precision():
     target, memory = torch.randn(BATCH, LENGTH, EMBED), torch.randn(BATCH, KEYS, EMBED)
     with torch.autocast("cpu", torch.bfloat16):
         whole = decoder(target, memory, tgt_is_causal=True)
-        cache = decoder.start(memory, max_length=LENGTH)
+        cache = decoder.start(memory, None, max_length=LENGTH)
         steps = [decoder.step(target[:, i : i + 1], cache) for i in range(LENGTH)]
     assert cache.layers[0].self_key.dtype == torch.bfloat16
     torch.testing.assert_close(torch.cat(steps, dim=1).float(), whole.float(), rtol=0.1, atol=0.1)
@@ -183,7 +183,7 @@ def test_steps_in_half_precision():
 @pytest.mark.usefixtures("no_shape_hook")
 def test_steps_that_do_not_fit_are_refused():
     decoder = small_decoder()
-    cache = decoder.start(double(BATCH, KEYS, EMBED), max_length=1)
+    cache = decoder.start(double(BATCH, KEYS, EMBED), None, max_length=1)
     with pytest.raises(InputError, match=r"does not fit the cache.*each of 3 rows; got \(1, 1, 22\)"):
         decoder.step(double(1, 1, EMBED), cache)
     with pytest.raises(InputError, match=r"does not fit the cache.*got \(3, 2, 22\)"):
@@ -238,7 +238,7 @@ def test_recording_names_every_attention_and_changes_nothing():
         f"layers.{i}.{attention}.weights" for i in range(LAYERS) for attention in ("self_attn", "multihead_attn")
     ]
     assert trace["layers.1.multihead_attn.weights"].shape == (BATCH, HEADS, LENGTH, KEYS)
-    cache = decoder.start(memory, max_length=LENGTH)
+    cache = decoder.start(memory, None, max_length=LENGTH)
     with record() as steps:
         for i in range(LENGTH):
             decoder.step(x[:, i : i + 1], cache)

@@ -49,12 +49,22 @@ def lengths_to_real(lengths: Int[Tensor, " batch"], length: int) -> Bool[Tensor,
 def combine_masks(*masks: Bool[Tensor, "..."] | None) -> Bool[Tensor, "..."] | None:
     """What every one of `masks` allows; None stands for no restriction.
 
+    Raises:
+        InputError: masks that do not broadcast together.
+
     >>> combine_masks(None, torch.tensor([[True], [False]]), torch.tensor([True, False])).int()
     tensor([[1, 0],
             [0, 0]], dtype=torch.int32)
     """
     given = [mask for mask in masks if mask is not None]
-    return reduce(torch.logical_and, given) if given else None
+    try:
+        return reduce(torch.logical_and, given) if given else None
+    except RuntimeError as error:
+        raise InputError(
+            "the masks do not fit together",
+            expected="shapes that broadcast to (batch, heads, queries, keys)",
+            got=" and ".join(str(tuple(mask.shape)) for mask in given),
+        ) from error
 
 
 def mask_from_torch(

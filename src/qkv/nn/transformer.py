@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from qkv.errors import InputError, unknown_name
 from qkv.functional import combine_masks, mask_from_torch
 from qkv.nn.attention import MultiheadAttention, require_batch_first
+from qkv.nn.dropout import Dropout
 from qkv.trace import scope
 
 Activation = Callable[[Tensor], Tensor]
@@ -75,7 +76,7 @@ class TransformerEncoderLayer(nn.Module):
         self.linear2 = nn.Linear(dim_feedforward, d_model, bias=bias, device=device, dtype=dtype)
         self.norm1 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
         self.norm2 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.activation = _activation(activation)
         self.norm_first = norm_first
 
@@ -212,7 +213,7 @@ class TransformerDecoderLayer(nn.Module):
         self.norm1 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
         self.norm2 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
         self.norm3 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.activation = _activation(activation)
         self.norm_first = norm_first
 
@@ -245,7 +246,6 @@ class TransformerDecoderLayer(nn.Module):
         heads = self.self_attn.num_heads
         self_mask = combine_masks(self_mask, mask_from_torch(tgt_mask, tgt_key_padding_mask, num_heads=heads))
         cross_mask = combine_masks(cross_mask, mask_from_torch(memory_mask, memory_key_padding_mask, num_heads=heads))
-
         return self._blocks(
             tgt,
             lambda x: self.self_attn(x, x, x, need_weights=False, is_causal=tgt_is_causal, mask=self_mask),
@@ -362,7 +362,7 @@ class TransformerDecoder(nn.Module):
     >>> decoder = TransformerDecoder(TransformerDecoderLayer(6, 2, dim_feedforward=11), num_layers=2).eval()
     >>> target, memory = torch.randn(1, 3, 6), torch.randn(1, 5, 6)
     >>> whole = decoder(target, memory, tgt_is_causal=True)
-    >>> cache = decoder.start(memory, max_length=3)
+    >>> cache = decoder.start(memory, None, max_length=3)
     >>> steps = [decoder.step(target[:, i : i + 1], cache) for i in range(3)]
     >>> torch.allclose(torch.cat(steps, dim=1), whole, atol=1e-6)
     True
@@ -410,8 +410,8 @@ class TransformerDecoder(nn.Module):
     def start(
         self,
         memory: Float[Tensor, "batch keys d_model"],
-        cross_mask: Bool[Tensor, "batch #heads 1 keys"] | None = None,
-        max_length: int = 256,
+        cross_mask: Bool[Tensor, "batch #heads 1 keys"] | None,
+        max_length: int,
     ) -> DecoderCache:
         """An empty cache for decoding at most `max_length` positions against `memory`.
 
