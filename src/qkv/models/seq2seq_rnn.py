@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from qkv.functional.loss import masked_cross_entropy
 from qkv.models.embed import scaled_embedding
 from qkv.models.search import Hypothesis, SearchOptions, search
-from qkv.nn import LSTMDecoder, LSTMEncoder
+from qkv.nn import Dropout, LSTMDecoder, LSTMEncoder
 from qkv.trace import scope
 from qkv.types import Config, PairBatch
 
@@ -64,7 +64,7 @@ class TranslationRNN(nn.Module):
         self.label_smoothing = config.label_smoothing
         self.source_embedding, self.source_scale = scaled_embedding(source_size, width, source_dim, freeze)
         self.target_embedding, self.target_scale = scaled_embedding(target_size, width, target_dim, freeze)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         between = config.dropout if layers > 1 else 0.0
         self.encoder = LSTMEncoder(width, hidden, layers, between)
         self.decoder = LSTMDecoder(width, hidden, hidden, layers, between, attention=attention)

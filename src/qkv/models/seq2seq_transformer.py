@@ -13,6 +13,7 @@ from qkv.models.embed import scaled_embedding
 from qkv.models.search import Hypothesis, SearchOptions, search
 from qkv.nn import (
     DecoderCache,
+    Dropout,
     LearnedPositions,
     SinusoidalPositions,
     TransformerDecoder,
@@ -81,7 +82,7 @@ class TranslationTransformer(nn.Module):
             if config.positions == "sinusoidal"
             else LearnedPositions(config.max_length, width)
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         sizes = (width, config.num_heads, config.feedforward_dim, config.dropout)
         norms = {"norm_first": config.norm_first, "attention_dropout": config.attention_dropout}
         encoder_layer = TransformerEncoderLayer(*sizes, **norms)

@@ -1,6 +1,7 @@
 """What all recipes share: how one is configured, run, resumed, and run many times over."""
 
 import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,24 +83,20 @@ def validated(kind: type[Config], values: Json) -> Any:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise invalid(kind, error) from error
+        raise invalid(error) from error
 
 
-def invalid(kind: type[Config], error: ValidationError) -> InputError:
+def invalid(error: ValidationError) -> InputError:
     """What is wrong with the first field that pydantic refused."""
     first = error.errors(include_url=False)[0]
-    place = [str(part) for part in first["loc"]]
+    field = "--" + ".".join(str(part) for part in first["loc"]).replace("_", "-")
     if first["type"] == "extra_forbidden":
-        for part in place[:-1]:
-            inner = kind.model_fields[part].annotation
-            assert isinstance(inner, type)
-            assert issubclass(inner, Config)
-            kind = inner
-        return unknown_name("field", place[-1], kind.model_fields)
+        return InputError(f"unknown field {field}", hint="qkv run RECIPE --help, which lists the fields")
+    if first["type"] == "literal_error":
+        choices = [choice.strip("'") for choice in re.split(r", | or ", first.get("ctx", {})["expected"])]
+        return unknown_name(field, str(first["input"]), choices)
     message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return InputError(
-        f"--{'.'.join(place).replace('_', '-')} cannot be used", expected=message, got=repr(first["input"])
-    )
+    return InputError(f"{field} cannot be used", expected=message, got=repr(first["input"]))
 
 
 def run(
@@ -138,9 +135,9 @@ def sweep(
         own = _merged(chosen, _nested(values_by_field))
         config = configure(recipe, own, preset).model_dump(mode="json")
         for seed in seeds:
-            label = "-".join([*(value if key == "models" else f"{key}{value}" for key, value in settings.items())])
+            label = "-".join(value if key == "models" else f"{key}{value}" for key, value in settings.items())
             path = out / "-".join(part for part in (label, f"seed{seed}") if part)
-            reporter.say(f"{path}")
+            reporter.say(str(path))
             if (path / "config.json").exists():
                 folder = RunFolder.open(path)
                 if folder.config != config or folder.seed != seed:

@@ -24,6 +24,7 @@ from qkv.data import (
     batch_of,
     find,
     group_references,
+    normalise_text,
     numbers_and_dates,
     read_pairs,
     read_texts,
@@ -149,7 +150,7 @@ class Translator:
         """The translator that a finished run left."""
         config = validated(TranslateConfig, run.config)
         paths = (_vocabulary_path(run.path, side) for side in ("source", "target"))
-        source, target = (Vocabulary.from_json(files.require_file(path).read_text()) for path in paths)
+        source, target = (Vocabulary.from_json(files.require_file(path).read_text(encoding="utf-8")) for path in paths)
         dims = {side: found["dim"] for side, found in run.result["embeddings"].items()}
         model = _build(config, source, target, dims)
         model.load_state_dict(RunFolder.open(run.path).load_weights())
@@ -194,7 +195,7 @@ class Translator:
         Raises:
             InputError: where there is no such layer or head.
         """
-        translation, maps = self.attention(text)
+        translation, maps = self.attention(normalise_text(text, self.config.normalise))
         across = [map_ for map_ in maps if map_.kind == "cross"]
         if layer is not None and not 0 <= layer < len(across):
             raise InputError(f"no layer {layer}", expected=f"0 to {len(across) - 1}", got=str(layer))
@@ -305,7 +306,9 @@ def _parts(config: TranslateConfig, reporter: Reporter) -> Split:
         return numbers_and_dates(config.split_seed)
     pairs = _read(config.data, config, reporter)
     parts = split_pairs(pairs, valid=config.valid_share, test=config.test_share, seed=config.split_seed)
-    return replace(parts, valid=parts.valid[: config.max_valid])
+    # Drawn, not cut off: files are often in order of length.
+    valid = random.Random(config.split_seed).sample(parts.valid, min(config.max_valid, len(parts.valid)))
+    return replace(parts, valid=valid)
 
 
 def _read(data: str, config: TranslateConfig, reporter: Reporter) -> list[Pair]:
@@ -349,7 +352,7 @@ def _vocabulary(folder: RunFolder, side: str, texts: Sequence[str], config: Tran
     if not path.exists():
         made = train_vocabulary(texts, config.tokens, config.vocabulary_size, lowercase=config.lowercase)
         files.write_text(path, made.to_json())
-    return Vocabulary.from_json(path.read_text())
+    return Vocabulary.from_json(path.read_text(encoding="utf-8"))
 
 
 def _vocabulary_path(folder: Path, side: str) -> Path:

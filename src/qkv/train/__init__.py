@@ -1,7 +1,7 @@
 """Training: the loop, the run folder, scores, and runs side by side."""
 
 from qkv.train.compare import Comparison, Group, compare
-from qkv.train.fit import Batches, FitConfig, Progress, autocast, fit, learning_rate, mean_loss
+from qkv.train.fit import Batches, FitConfig, Progress, autocast, fast_bfloat16, fit, learning_rate, mean_loss
 from qkv.train.metrics import Estimate, TranslationScores, estimate, translation_scores
 from qkv.train.runs import RunFolder
 
@@ -17,6 +17,7 @@ __all__ = [
     "autocast",
     "compare",
     "estimate",
+    "fast_bfloat16",
     "fit",
     "learning_rate",
     "mean_loss",
