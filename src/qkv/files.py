@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +25,7 @@ from torch import Tensor
 from qkv.errors import DataError, QkvError, StorageError
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_CHUNK = 2**15
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
@@ -103,7 +105,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             for file in temporary.iterdir():
                 with file.open("rb") as handle:
                     os.fsync(handle.fileno())
-            shutil.rmtree(new, ignore_errors=True)
+            finish_swap(path)  # one that was cut in half earlier
             temporary.rename(new)  # complete from here on
             finish_swap(path)
         finally:
@@ -128,10 +130,12 @@ def finish_swap(path: str | Path) -> None:
 def require_file(path: str | Path) -> Path:
     """`path`, if it is a file that is not empty."""
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):  # Path.exists raises where a name is too long for the system
         raise DataError("no such file", hint="the path as seen from " + str(Path.cwd()), path=path)
     if not path.is_file():
-        raise DataError("not a file", expected="a file", got="a folder", path=path)
+        raise DataError(
+            "not a file", expected="a file", got="a folder" if path.is_dir() else "a pipe or a device", path=path
+        )
     if path.stat().st_size == 0:
         raise DataError("the file is empty", path=path)
     return path
@@ -141,9 +145,9 @@ def read_json(path: str | Path) -> Any:
     path = require_file(path)
     try:
         return json.loads(path.read_bytes())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # undecodable bytes, wrong syntax, a huge number, a deep nest
         line = getattr(error, "lineno", None)
-        raise DataError(f"not JSON ({getattr(error, 'msg', 'undecodable bytes')})", path=path, line=line) from error
+        raise DataError(f"not JSON ({getattr(error, 'msg', error)})", path=path, line=line) from error
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -168,12 +172,37 @@ def open_bytes(path: str | Path) -> Iterator[IO[bytes]]:
                 with gzip.open(raw) as file:
                     yield io.BufferedReader(file)
             elif magic == _ZSTD:
-                with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as file:
-                    yield io.BufferedReader(file)
+                yield io.BufferedReader(_ZstdReader(raw))
             else:
                 yield raw
-        except (gzip.BadGzipFile, EOFError, zstandard.ZstdError) as error:
+        except (gzip.BadGzipFile, zlib.error, EOFError, zstandard.ZstdError) as error:
             raise DataError(f"the compressed file is damaged ({error})", hint="fetch it again", path=path) from error
+
+
+class _ZstdReader(io.RawIOBase):
+    """A zstd file decompressed as it is read. The library's own reader takes a file cut short for one that ends."""
+
+    def __init__(self, raw: IO[bytes]):
+        self._raw, self._frame = raw, None
+        self._compressed, self._ready = b"", memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            compressed = self._compressed or self._raw.read(_CHUNK)
+            if not compressed and self._frame is not None:
+                raise EOFError("it ends in the middle of a frame")
+            if not compressed:
+                return 0
+            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+            self._ready, self._compressed = memoryview(self._frame.decompress(compressed)), self._frame.unused_data
+            if self._frame.eof:
+                self._frame = None
+        size = min(len(buffer), len(self._ready))
+        buffer[:size], self._ready = self._ready[:size], self._ready[size:]
+        return size
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, str | None]]:

@@ -161,7 +161,8 @@ class AttentionMap:
             raise InputError("these maps cannot be averaged", expected="one or more maps over the same labels")
         layers = list(dict.fromkeys(one.layer for one in maps))
         together = torch.cat([one.weights for one in maps]).mean(dim=0, keepdim=True)
-        return replace(maps[0], weights=together, layer=", ".join(layers))
+        signed = any(one.signed for one in maps)
+        return replace(maps[0], weights=together, layer=", ".join(layers), signed=signed)
 
     def _repr_html_(self) -> str:
         return render("html", self)

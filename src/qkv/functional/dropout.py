@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from qkv.errors import InputError
+
 _STEPS = 2**16
 
 
@@ -16,12 +18,17 @@ def dropout(
 
     On a processor torch draws one Bernoulli number an entry, 12 ns each: a sixth of the time of a small Transformer's
     training step. Here one random 64-bit integer decides four entries, 16 bits each, so `p` is rounded to the nearest
-    multiple of 2**-16. Elsewhere, and in compiled code, it is torch's own.
+    multiple of 2**-16. Elsewhere, and in compiled code, it is torch's own, which draws from its global generator.
+
+    Raises:
+        InputError: a `p` outside 0 to 1.
 
     >>> dropout(torch.ones(2, 2), p=0.5, training=False)
     tensor([[1., 1.],
             [1., 1.]])
     """
+    if not 0 <= p <= 1:
+        raise InputError("p cannot be a probability", expected="a number from 0 to 1", got=str(p))
     dropped = round(p * _STEPS)
     if not training or dropped == 0:
         return x

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from qkv.functional.loss import masked_cross_entropy
+from qkv.functional.loss import linear_cross_entropy
 from qkv.models.embed import scaled_embedding
 from qkv.models.search import Hypothesis, SearchOptions, search
 from qkv.nn import Dropout, LSTMDecoder, LSTMEncoder
@@ -86,17 +86,23 @@ class TranslationRNN(nn.Module):
         target: Int[Tensor, "batch target_length"],
     ) -> Float[Tensor, "batch target_length vocab"]:
         """Logits of the token after each one of `target`."""
+        return F.linear(self._decode(source, source_mask, target), *self._output())
+
+    def _decode(self, source: Tensor, source_mask: Tensor, target: Tensor) -> Tensor:
+        """What the output layer sees, at each position of `target`."""
         memory, state = self.encode(source, source_mask)
         with scope("decoder"):
             embedded = self.dropout(self.target_embedding(target) * self.target_scale)
             hidden, _ = self.decoder(embedded, state, memory, source_mask)
-        return self._logits(hidden)
+        return self.bridge(self.dropout(hidden))
 
     def loss(self, batch: PairBatch) -> Float[Tensor, ""]:
         """Mean cross-entropy over the target's tokens; smoothed while training."""
-        logits = self(batch.source, batch.source_mask, batch.target[:, :-1])
+        hidden = self._decode(batch.source, batch.source_mask, batch.target[:, :-1])
         smoothing = self.label_smoothing if self.training else 0.0
-        return masked_cross_entropy(logits, batch.target[:, 1:], batch.target_mask[:, 1:], label_smoothing=smoothing)
+        return linear_cross_entropy(
+            hidden, *self._output(), batch.target[:, 1:], batch.target_mask[:, 1:], label_smoothing=smoothing
+        )
 
     def translate(
         self,
@@ -118,11 +124,11 @@ class TranslationRNN(nn.Module):
         embedded = self.dropout(self.target_embedding(tokens[:, None]) * self.target_scale)
         carried = (state.h, state.c)
         hidden, (state.h, state.c) = self.decoder(embedded, carried, state.memory, state.source_mask, state.keys)
-        return self._logits(hidden.squeeze(1))
+        return F.linear(self.bridge(self.dropout(hidden.squeeze(1))), *self._output())
 
-    def _logits(self, hidden: Tensor) -> Tensor:
-        hidden = self.bridge(self.dropout(hidden))
-        return F.linear(hidden, self.target_embedding.weight) if self.output is None else self.output(hidden)
+    def _output(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of the output layer."""
+        return (self.target_embedding.weight, None) if self.output is None else (self.output.weight, self.output.bias)
 
 
 @dataclass

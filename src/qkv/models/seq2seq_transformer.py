@@ -8,7 +8,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from qkv.functional import padding_mask
-from qkv.functional.loss import masked_cross_entropy
+from qkv.functional.loss import linear_cross_entropy
 from qkv.models.embed import scaled_embedding
 from qkv.models.search import Hypothesis, SearchOptions, search
 from qkv.nn import (
@@ -112,18 +112,23 @@ class TranslationTransformer(nn.Module):
         target: Int[Tensor, "batch target_length"],
     ) -> Float[Tensor, "batch target_length vocab"]:
         """Logits of the token after each one of `target`."""
+        return F.linear(self._decode(source, source_mask, target), *self._output())
+
+    def _decode(self, source: Tensor, source_mask: Tensor, target: Tensor) -> Tensor:
+        """What the output layer sees, at each position of `target`."""
         memory = self.encode(source, source_mask)
         embedded = self._embed(self.target_embedding(target) * self.target_scale)
         with scope("decoder"):
             # Padding stands at the end of the target: a causal mask already keeps it from every real position.
-            hidden = self.decoder(embedded, memory, tgt_is_causal=True, cross_mask=padding_mask(source_mask))
-        return self._logits(hidden)
+            return self.decoder(embedded, memory, tgt_is_causal=True, cross_mask=padding_mask(source_mask))
 
     def loss(self, batch: PairBatch) -> Float[Tensor, ""]:
         """Mean cross-entropy over the target's tokens; smoothed while training."""
-        logits = self(batch.source, batch.source_mask, batch.target[:, :-1])
+        hidden = self._decode(batch.source, batch.source_mask, batch.target[:, :-1])
         smoothing = self.label_smoothing if self.training else 0.0
-        return masked_cross_entropy(logits, batch.target[:, 1:], batch.target_mask[:, 1:], label_smoothing=smoothing)
+        return linear_cross_entropy(
+            hidden, *self._output(), batch.target[:, 1:], batch.target_mask[:, 1:], label_smoothing=smoothing
+        )
 
     def translate(
         self,
@@ -141,10 +146,11 @@ class TranslationTransformer(nn.Module):
 
     def step(self, tokens: Int[Tensor, " rows"], state: DecoderCache) -> Float[Tensor, "rows vocab"]:
         embedded = self._embed(self.target_embedding(tokens[:, None]) * self.target_scale, state.length)
-        return self._logits(self.decoder.step(embedded, state).squeeze(1))
+        return F.linear(self.decoder.step(embedded, state).squeeze(1), *self._output())
 
     def _embed(self, embedded: Tensor, start: int = 0) -> Tensor:
         return self.dropout(self.positions(embedded, start))
 
-    def _logits(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden, self.target_embedding.weight) if self.output is None else self.output(hidden)
+    def _output(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of the output layer."""
+        return (self.target_embedding.weight, None) if self.output is None else (self.output.weight, self.output.bias)

@@ -128,14 +128,18 @@ def sweep(
     for option in varied:
         if option not in recipe.VARIATIONS:
             raise unknown_name("option to vary", option, recipe.VARIATIONS)
-    runs = []
+    for option, values in (*varied.items(), ("seeds", seeds)):
+        if not values:
+            raise InputError(f"--{option} leaves nothing to train", expected="at least one")
+    configs: dict[str, Json] = {}  # all of them before the first is trained: a wrong name costs no hours
     for values in itertools.product(*varied.values()):
         settings = dict(zip(varied, values, strict=True))
-        values_by_field = {recipe.VARIATIONS[option]: value for option, value in settings.items()}
-        own = _merged(chosen, _nested(values_by_field))
-        config = configure(recipe, own, preset).model_dump(mode="json")
+        label = "-".join(value if key == "models" else f"{key}{value}" for key, value in settings.items())
+        own = _merged(chosen, _nested({recipe.VARIATIONS[option]: value for option, value in settings.items()}))
+        configs[label] = configure(recipe, own, preset).model_dump(mode="json")
+    runs = []
+    for label, config in configs.items():
         for seed in seeds:
-            label = "-".join(value if key == "models" else f"{key}{value}" for key, value in settings.items())
             path = out / "-".join(part for part in (label, f"seed{seed}") if part)
             reporter.say(str(path))
             if (path / "config.json").exists():

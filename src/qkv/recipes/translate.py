@@ -123,7 +123,8 @@ PRESETS: Mapping[str, Json] = {
         "fit": {"epochs": 12, "learning_rate": 2e-3, "warmup_steps": 200},
     },
     "sentences": {
-        "fit": {"epochs": 20, "learning_rate": 1e-3, "warmup_steps": 1000},
+        "beam_size": 4,
+        "fit": {"epochs": 20, "learning_rate": 1e-3, "warmup_steps": 500},
     },
 }
 
@@ -153,17 +154,28 @@ class Translator:
         source, target = (Vocabulary.from_json(files.require_file(path).read_text(encoding="utf-8")) for path in paths)
         dims = {side: found["dim"] for side, found in run.result["embeddings"].items()}
         model = _build(config, source, target, dims)
-        model.load_state_dict(RunFolder.open(run.path).load_weights())
+        try:
+            model.load_state_dict(RunFolder.open(run.path).load_weights())
+        except RuntimeError as error:
+            raise RunError("the weights are not those of this configuration", path=run.path) from error
         return cls(model.eval(), source, target, config)
 
+    @property
+    def device(self) -> torch.device:
+        return self.model.source_embedding.weight.device
+
     def translate(self, texts: Sequence[str], *, rows: int = 256) -> list[str]:
-        """Translates `texts`, `rows` at once; neighbours in a batch are alike in length."""
-        encoded = self.source.encode_many(texts)
+        """Translates `texts`, `rows` at once; neighbours in a batch are alike in length.
+
+        A text longer than the model has positions is read as far as they go.
+        """
+        most = self.config.transformer.max_length - 1  # the end of the sentence takes one
+        encoded = [ids[:most] for ids in self.source.encode_many(texts)]
         order = sorted(range(len(texts)), key=lambda index: len(encoded[index]))
         translations = [""] * len(texts)
         for start in range(0, len(order), rows):
             some = order[start : start + rows]
-            source, mask = source_batch([encoded[index] for index in some])
+            source, mask = (part.to(self.device) for part in source_batch([encoded[index] for index in some]))
             options = self._options(source.shape[1])
             for index, found in zip(some, self.model.translate(source, mask, options), strict=True):
                 translations[index] = self.target.decode(found.ids)
@@ -172,9 +184,9 @@ class Translator:
     def attention(self, text: str) -> tuple[str, list[AttentionMap]]:
         """The translation of `text`, and every attention map of the forward pass over both."""
         ids = self.source.encode(text)
-        source, mask = source_batch([ids])
+        source, mask = (part.to(self.device) for part in source_batch([ids]))
         found = self.model.translate(source, mask, self._options(source.shape[1]))[0].ids
-        batch = batch_of([ids], [found])
+        batch = batch_of([ids], [found]).to(self.device)
         with record() as trace, torch.inference_mode():
             self.model(batch.source, batch.source_mask, batch.target[:, :-1])
         read = self.source.tokens(batch.source[0].tolist())
@@ -272,31 +284,31 @@ def train(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False)
     decoding_seconds = time.monotonic() - began
     reporter.say("translating them by the baselines")
     memory = TranslationMemory([pair.source for pair in parts.train], [pair.target for pair in parts.train])
-    folder.write_result(
-        {
-            "metrics": judged.scores.metrics | {"loss": mean_loss(model, batches(parts.test), device=device)},
-            "signatures": judged.scores.signatures,
-            "baselines": {
-                "source as it stands": judge(list, parts.test).scores.metrics,
-                "nearest sentence seen (TF-IDF)": judge(memory.translate, parts.test).scores.metrics,
-            },
-            "by_length": [asdict(bucket) for bucket in judged.by_length()],
-            "examples": [asdict(example) for example in judged.examples(20)],
-            "pairs": {name: len(pairs) for name, pairs in vars(parts).items()},
-            "test_data": _fingerprint(parts.test),
-            "target_overlap": target_overlap(parts),
-            "parameters": parameters,
-            "embeddings": {side: {"dim": m.shape[1], "coverage": c.share} for side, (m, c) in vectors.items()},
-            "steps": at.step,
-            "epochs": at.epoch,
-            "best_step": at.best_step,
-            "valid_loss": at.best_loss,
-            "seconds": at.seconds,
-            "tokens_per_second": at.tokens / at.seconds,
-            "decoding_seconds": decoding_seconds,
-        }
-    )
-    files.write_text(folder.path / "report.html", report(folder.read(), translator.alignment(_telling(parts.test))))
+    result = {
+        "metrics": judged.scores.metrics | {"loss": mean_loss(model, batches(parts.test), device=device)},
+        "signatures": judged.scores.signatures,
+        "baselines": {
+            "source as it stands": judge(list, parts.test).scores.metrics,
+            "nearest sentence seen (TF-IDF)": judge(memory.translate, parts.test).scores.metrics,
+        },
+        "by_length": [asdict(bucket) for bucket in judged.by_length()],
+        "examples": [asdict(example) for example in judged.examples(20)],
+        "pairs": {name: len(pairs) for name, pairs in vars(parts).items()},
+        "test_data": _fingerprint(parts.test),
+        "target_overlap": target_overlap(parts),
+        "parameters": parameters,
+        "embeddings": {side: {"dim": m.shape[1], "coverage": c.share} for side, (m, c) in vectors.items()},
+        "steps": at.step,
+        "epochs": at.epoch,
+        "best_step": at.best_step,
+        "valid_loss": at.best_loss,
+        "seconds": at.seconds,
+        "tokens_per_second": at.tokens / at.seconds,
+        "decoding_seconds": decoding_seconds,
+    }
+    shown = None if config.model == "rnn" else translator.alignment(_telling(parts.test))
+    files.write_text(folder.path / "report.html", report(replace(folder.read(), result=result), shown))
+    folder.write_result(result)
     folder.drop_state()
 
 

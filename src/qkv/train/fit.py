@@ -234,7 +234,7 @@ class _Loop:
         files.finish_swap(self.run.state)
         if self.run.state.exists():
             self.state.load(self.run.state, other_threads=other_threads)
-        self.run.cut_history(self.at.step)
+        self.run.cut_history(self.at.lines)
 
     def start(self) -> None:
         loss: Callable[[Batch], Tensor] = self.model.loss  # pyright: ignore[reportAssignmentType]
@@ -251,10 +251,8 @@ class _Loop:
         loss.backward()
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm))
         if not math.isfinite(norm):
-            raise QkvError(
-                f"the gradients are not finite at step {at.step + 1} (loss {float(loss.detach()):.4g})",
-                hint="a smaller --fit.learning-rate, more --fit.warmup-steps, or --fit.precision float32",
-                path=self.run.path,
+            raise self._diverged(
+                f"the gradients are not finite at step {at.step + 1} (loss {float(loss.detach()):.4g})"
             )
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(at.step, self.config, self.left())
@@ -281,6 +279,8 @@ class _Loop:
         at = self.at
         with self.precision():
             self.valid_loss = mean_loss(self.model, self.valid, device=self.device)
+        if not math.isfinite(self.valid_loss):
+            raise self._diverged(f"the validation loss is not finite at step {at.step}")
         at.validated = at.step
         if best := self.valid_loss < at.best_loss:
             at.best_loss, at.best_step, at.worse = self.valid_loss, at.step, 0
@@ -323,8 +323,13 @@ class _Loop:
         self.model.load_state_dict(self.state.best)
         self.run.save_weights(self.state.best)
 
+    def _diverged(self, problem: str) -> QkvError:
+        hint = "a smaller --fit.learning-rate, more --fit.warmup-steps, or --fit.precision float32"
+        return QkvError(problem, hint=hint, path=self.run.path)
+
     def _measure(self, part: str, **values: float | bool) -> None:
         at = self.at
+        at.lines += 1
         self.run.log({"part": part, "step": at.step, "epoch": at.epoch, "seconds": round(at.seconds, 3)} | values)
 
     def _show(self, loss: float | None) -> None:

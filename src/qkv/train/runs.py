@@ -25,7 +25,7 @@ from torch import Tensor
 
 import qkv
 from qkv import files
-from qkv.errors import DataError, RunError
+from qkv.errors import DataError, InputError, RunError
 from qkv.types import Json, Run
 
 FORMAT = 1
@@ -45,8 +45,11 @@ class RunFolder:
 
         Raises:
             RunError: where `path` already holds something.
+            InputError: a negative seed.
         """
         path = Path(path)
+        if seed < 0:
+            raise InputError("the seed cannot be used", expected="0 or more", got=str(seed))
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(
                 "there is something here already",
@@ -75,11 +78,12 @@ class RunFolder:
         if not isinstance(document, dict) or not {"format", "recipe", "seed", "config"} <= document.keys():
             raise RunError("config.json is not one of a run", expected="format, recipe, seed and config", path=path)
         if document["format"] != FORMAT:
+            newer = isinstance(document["format"], int) and document["format"] > FORMAT
             raise RunError(
-                "written by a newer qkv" if document["format"] > FORMAT else "of an unknown format",
+                "written by a newer qkv" if newer else "of an unknown format",
                 expected=f"run format {FORMAT}",
                 got=str(document["format"]),
-                hint="pip install --upgrade qkv",
+                hint="pip install --upgrade qkv" if newer else "",
                 path=path,
             )
         return cls(path, document)
@@ -126,22 +130,21 @@ class RunFolder:
         with files.storage(self.path), (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
 
-    def cut_history(self, step: int) -> None:
-        """Drops measurements from after `step`: a killed run had gone on past its last saved state."""
+    def cut_history(self, lines: int) -> None:
+        """Keeps the first `lines` measurements: a killed run had gone on past its last saved state."""
         path = self.path / "metrics.jsonl"
         if path.exists():
-            kept = [json.dumps(record) + "\n" for record in self._history() if record["step"] <= step]
-            files.write_text(path, "".join(kept))
+            files.write_bytes(path, b"".join(path.read_bytes().splitlines(keepends=True)[:lines]))
 
     def _history(self) -> Iterator[Json]:
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return
-        lines = path.read_text().splitlines()
+        lines = path.read_bytes().splitlines()
         for number, line in enumerate(lines, start=1):
             try:
                 yield json.loads(line)
-            except json.JSONDecodeError as error:
+            except (UnicodeDecodeError, json.JSONDecodeError) as error:
                 if number < len(lines):  # a kill can cut the last line short, and only that
                     raise DataError("not JSON", path=path, line=number) from error
 

@@ -32,6 +32,8 @@ class Position:
     unlogged_loss: float = 0.0
     """Sum of losses since the last measurement was written, and how many."""
     unlogged_steps: int = 0
+    lines: int = 0
+    """Measurements written so far."""
 
 
 @dataclass
@@ -67,8 +69,14 @@ class TrainingState:
 
         Raises:
             RunError: where the thread count differs (sums would be rounded in another order, so that the run would
-                not go on as if never stopped), unless `other_threads`.
+                not go on as if never stopped), unless `other_threads`; where what was saved is not of this model.
         """
+        try:
+            self._load(path, other_threads=other_threads)
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise RunError("the saved state is damaged, or of another model", hint="a new run", path=path) from error
+
+    def _load(self, path: Path, *, other_threads: bool) -> None:
         document = files.read_json(path / "state.json")
         if document["threads"] != torch.get_num_threads() and not other_threads:
             raise RunError(
