@@ -104,8 +104,17 @@ def run(
 ) -> Run:
     """Trains a recipe into the new folder `out` and returns the finished run."""
     config = configure(recipe, chosen, preset)
-    folder = RunFolder.create(out, recipe=name, config=config.model_dump(mode="json"), seed=seed)
-    recipe.train(folder, reporter)
+    return _begin(recipe, name, config.model_dump(mode="json"), seed=seed, out=out, reporter=reporter)
+
+
+def _begin(recipe: Recipe, name: str, config: Json, *, seed: int, out: Path, reporter: Reporter) -> Run:
+    """Trains into a new folder; one whose input turns out unusable leaves nothing in its way."""
+    folder = RunFolder.create(out, recipe=name, config=config, seed=seed)
+    try:
+        recipe.train(folder, reporter)
+    except InputError:
+        folder.discard()
+        raise
     return folder.finished()
 
 
@@ -142,12 +151,12 @@ def sweep(
         for seed in seeds:
             path = out / "-".join(part for part in (label, f"seed{seed}") if part)
             reporter.say(str(path))
-            if (path / "config.json").exists():
-                folder = RunFolder.open(path)
-                if folder.config != config or folder.seed != seed:
-                    raise InputError("a run with other settings stands here", hint="another --out", path=path)
-            else:
-                folder = RunFolder.create(path, recipe=name, config=config, seed=seed)
+            if not (path / "config.json").exists():
+                runs.append(_begin(recipe, name, config, seed=seed, out=path, reporter=reporter))
+                continue
+            folder = RunFolder.open(path)
+            if folder.config != config or folder.seed != seed:
+                raise InputError("a run with other settings stands here", hint="another --out", path=path)
             if not folder.read().finished:
                 recipe.train(folder, reporter)
             runs.append(folder.finished())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from qkv import files
@@ -74,7 +74,7 @@ class TranslateConfig(Config):
     """The share of source sentences kept from training to judge the model by, once."""
     max_valid: PositiveInt = 2000
     """At most so many pairs to choose by, so that choosing stays quick."""
-    split_seed: int = 0
+    split_seed: NonNegativeInt = 0
     """Another number draws other parts; runs can be compared only where it is the same."""
     tokens: Literal["word", "subword", "character"] = "subword"
     """What a token is."""

@@ -156,6 +156,11 @@ class RunFolder:
     def load_weights(self) -> dict[str, Tensor]:
         return files.read_tensors(self.path / "weights.safetensors")
 
+    def discard(self) -> None:
+        """Removes the folder, unless training has left something in it that `resume` could go on from."""
+        if not self.state.exists() and not (self.path / "result.json").exists():
+            shutil.rmtree(self.path, ignore_errors=True)
+
     def drop_state(self) -> None:
         """Forgets what `resume` would need: the run is finished."""
         shutil.rmtree(self.state, ignore_errors=True)
