@@ -1,0 +1,174 @@
+import dataclasses
+
+import hypothesis.strategies as st
+import pydantic
+import pytest
+import torch
+from hypothesis import given
+from torch import Tensor
+
+from qkv import types
+from qkv.errors import InputError
+from qkv.types import AttentionMap, Config, PairBatch, Run, Step, Trace, render, renders
+
+
+def made(weights: Tensor, layer: str = "decoder", *, signed: bool = False) -> AttentionMap:
+    _, queries, keys = weights.shape
+    labels = [f"q{i}" for i in range(queries)], [f"k{j}" for j in range(keys)]
+    return AttentionMap(weights, *labels, layer, "cross", "captured", "softmax", signed)
+
+
+# -- batches, traces, runs, settings ---------------------------------------------------------------------------------
+
+
+def pairs() -> PairBatch:
+    source = torch.tensor([[5, 6, 3], [7, 3, 0]])
+    target = torch.tensor([[2, 8, 9, 10, 3], [2, 8, 3, 0, 0]])
+    return PairBatch(source, source != 0, target, target != 0)
+
+
+def test_a_batch_counts_by_hand():
+    # Predicted are 8 9 10 eos and 8 eos: 6. Read are 5 6 eos and 7 eos: 5 more.
+    assert (pairs().weight, pairs().tokens) == (6, 11)
+
+
+def test_a_batch_moves_whole():
+    moved = pairs().to("meta")
+    assert {field.name: getattr(moved, field.name).device.type for field in dataclasses.fields(moved)} == dict.fromkeys(
+        ("source", "source_mask", "target", "target_mask"), "meta"
+    )
+
+
+def test_a_trace_gives_the_last_value_of_a_name():
+    trace = Trace([Step("layers.0.weights", torch.zeros(1)), Step("output", torch.ones(1))])
+    trace.steps.append(Step("output", torch.full((1,), 2.0)))
+    assert trace["output"].item() == 2
+    assert [step.name for step in trace] == trace.names == ["layers.0.weights", "output", "output"]
+    with pytest.raises(KeyError, match="missing"):
+        trace["missing"]
+
+
+def test_attention_is_what_is_called_weights():
+    names = ["weights", "a.weights", "a.weights.softmax", "a.no_weights"]
+    assert [s.name for s in Trace([Step(name, torch.zeros(1)) for name in names]).attention()] == names[:2]
+
+
+def test_a_run_is_finished_once_it_has_a_result(tmp_path):
+    run = Run(tmp_path, "translate", {}, 0, [], {})
+    assert not run.finished
+    assert run.metrics == {}
+    done = dataclasses.replace(run, result={"metrics": {"bleu": 50.0}})
+    assert done.finished
+    assert done.metrics == {"bleu": 50.0}
+
+
+def test_settings_are_frozen_and_closed():
+    class Small(Config):
+        width: int = 3
+        """How wide."""
+
+    assert Small.model_json_schema()["properties"]["width"]["description"] == "How wide."
+    with pytest.raises(pydantic.ValidationError, match=r"height\n.*not permitted"):
+        Small.model_validate({"height": 5})
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        Small().width = 5
+
+
+# -- attention maps --------------------------------------------------------------------------------------------------
+
+
+def test_a_map_is_cut_to_its_labels():
+    weights = torch.arange(2 * 3 * 5 * 7, dtype=torch.bfloat16).view(2, 3, 5, 7)
+    facts = {"kind": "cross", "obtained": "recomputed", "backend": "fused", "signed": False}
+    step = Step("decoder.layers.2.multihead_attn.weights", weights, facts)
+    one = AttentionMap.from_step(step, ["two", "eos"], ["deux", "cent", "eos"], item=1)
+    assert one.weights.dtype == torch.float32
+    assert torch.equal(one.weights, weights[1, :, :2, :3].float())
+    assert (one.layer, one.kind, one.obtained, one.backend, one.heads) == (
+        "decoder.layers.2.multihead_attn",
+        "cross",
+        "recomputed",
+        "fused",
+        3,
+    )
+
+
+def test_heads_and_their_mean_by_hand():
+    # Means of 1, 0, 0.5 and of 0, 1, 0.5 are both 0.5.
+    three = made(torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]], [[0.5, 0.5]]]))
+    assert three.head(1).weights.tolist() == [[[0.0, 1.0]]]
+    assert three.head(-1).weights.tolist() == [[[0.5, 0.5]]]
+    assert three.mean().weights.tolist() == [[[0.5, 0.5]]]
+    assert three.mean().layer == "decoder"
+
+
+def test_the_mean_of_maps_weighs_each_head_alike_by_hand():
+    # Heads 1, 0 and 0, 1 of one layer with 1, 0 of another: 2/3 and 1/3, not the 3/4 and 1/4 of averaged layers.
+    first = made(torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]), "layers.0")
+    second = made(torch.tensor([[[1.0, 0.0]]]), "layers.1")
+    mean = AttentionMap.mean_of([first, second])
+    assert mean.weights.flatten().tolist() == pytest.approx([2 / 3, 1 / 3])
+    assert mean.layer == "layers.0, layers.1"
+
+
+def test_a_mean_with_a_signed_map_is_signed():
+    plain, signed = made(torch.tensor([[[0.25]]])), made(torch.tensor([[[-0.75]]]), signed=True)
+    mean = AttentionMap.mean_of([plain, signed])
+    assert mean.signed
+    assert mean.weights.item() == -0.25
+
+
+@given(seed=st.integers(0, 2**31), heads=st.integers(1, 5))
+def test_rows_of_a_mean_still_sum_to_one(seed: int, heads: int):
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.randn(heads, 3, 7, generator=generator, dtype=torch.float64).softmax(-1)
+    torch.testing.assert_close(made(weights).mean().weights.sum(-1), torch.ones(1, 3, dtype=torch.float64))
+
+
+def test_maps_that_cannot_be():
+    weights = torch.full((2, 3, 5), 0.2)
+    with pytest.raises(InputError, match=r"query labels of enc do not fit .*Expected 3 labels .*\(2, 3, 5\); got 2"):
+        AttentionMap(weights, ["a", "b"], list("abcde"), "enc", "self", "captured", "softmax")
+    with pytest.raises(InputError, match=r"key labels of enc do not fit .*Expected 5 labels .*; got 3"):
+        AttentionMap(weights, ["a", "b", "c"], ["a", "b", "c"], "enc", "self", "captured", "softmax")
+    for bad in (float("nan"), float("inf")):
+        with pytest.raises(InputError, match="weights of decoder hold NaN or infinity"):
+            made(torch.tensor([[[0.5, bad]]]), signed=True)
+    with pytest.raises(InputError, match=r"negative in places. Got a smallest weight of -0\.5.* signed=True"):
+        made(torch.tensor([[[1.5, -0.5]]]))
+
+
+@pytest.mark.parametrize("index", [2, -3])
+def test_a_head_that_is_not_there(index: int):
+    with pytest.raises(InputError, match=f"no head {index} in decoder. Expected 0 to 1; got {index}"):
+        made(torch.full((2, 3, 5), 0.2)).head(index)
+
+
+def test_maps_that_cannot_be_averaged():
+    with pytest.raises(InputError, match=r"cannot be averaged. Expected one or more maps over the same labels"):
+        AttentionMap.mean_of([made(torch.ones(1, 1, 2)), made(torch.ones(1, 2, 1))])
+    with pytest.raises(InputError, match="cannot be averaged"):
+        AttentionMap.mean_of([])
+
+
+# -- the table of renderers ------------------------------------------------------------------------------------------
+
+
+def test_a_registered_renderer_is_asked_by_form_and_type(monkeypatch):
+    class Noun(str):
+        __slots__ = ()
+
+    monkeypatch.setitem(types._renderers, ("svg", Noun), str)  # so that the table is as before afterwards
+
+    @renders("svg", Noun)
+    def drawn(noun: Noun) -> str:
+        return f"<svg>{noun}</svg>"
+
+    assert drawn(Noun("a")) == render("svg", Noun("a")) == "<svg>a</svg>"
+    assert ("html", Noun) not in types._renderers
+
+
+def test_a_map_shows_itself_in_a_notebook_as_draw_registered():
+    page = made(torch.tensor([[[0.25, 0.75]]]))._repr_html_()
+    assert page == render("html", made(torch.tensor([[[0.25, 0.75]]])))
+    assert "k1" in page
