@@ -217,6 +217,38 @@ def test_half_precision_sums_in_single(dtype: torch.dtype):
         assert weights.double().sum().item() == pytest.approx(1, rel=2**-8)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("form", ["plain", "masked", "causal"])
+def test_bfloat16_trains_in_single(form: str, autocast: bool):
+    # Only the inputs and what is handed out are in bfloat16, so the one error is the last rounding, by half a unit in
+    # the eighth bit. In bfloat16 throughout, gradients are off by several units.
+    inputs = softmax_inputs(dtype=torch.bfloat16)
+    mask = random_mask(QUERIES, KEYS) if form == "masked" else None
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        output, _ = softmax_attention(*inputs, mask, is_causal=form == "causal")
+    cotangent = torch.randn_like(output)
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    expected, _ = naive_softmax_attention(*exact, mask, is_causal=form == "causal")
+    ours = [output, *torch.autograd.grad(output, inputs, cotangent)]
+    theirs = [expected, *torch.autograd.grad(expected, exact, cotangent.double())]
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.dtype == torch.bfloat16
+        torch.testing.assert_close(mine.double(), other, rtol=2**-8, atol=1e-6)
+
+
+def test_bfloat16_without_gradients_stays_on_its_own_path(monkeypatch):
+    seen = []
+    fused = torch.nn.functional.scaled_dot_product_attention
+    spy = lambda query, *rest, **options: seen.append(query.dtype) or fused(query, *rest, **options)  # noqa: E731
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+    inputs = softmax_inputs(dtype=torch.bfloat16)
+    softmax_attention(*inputs)
+    with torch.no_grad():
+        output, _ = softmax_attention(*inputs)
+    assert seen == [torch.float32, torch.bfloat16]
+    assert output.dtype == torch.bfloat16
+
+
 # -- refusals --------------------------------------------------------------------------------------------------------
 
 

@@ -27,8 +27,7 @@ def dropout(
     tensor([[1., 1.],
             [1., 1.]])
     """
-    if not 0 <= p <= 1:
-        raise InputError("p cannot be a probability", expected="a number from 0 to 1", got=str(p))
+    require_probability(p)
     dropped = round(p * _STEPS)
     if not training or dropped == 0:
         return x
@@ -42,3 +41,9 @@ def dropout(
     threshold = dropped - _STEPS // 2
     kept = draws.clamp_(threshold - 1, threshold).sub_(threshold - 1)
     return x * kept.to(x.dtype).mul_(_STEPS / (_STEPS - dropped))
+
+
+def require_probability(p: float) -> None:
+    """Refuses a `p` outside 0 to 1."""
+    if not 0 <= p <= 1:
+        raise InputError("p cannot be a probability", expected="a number from 0 to 1", got=str(p))

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from qkv.functional.dropout import dropout
+from qkv.functional.dropout import dropout, require_probability
 
 
 class Dropout(nn.Module):
@@ -11,10 +11,14 @@ class Dropout(nn.Module):
 
     Args:
         p: the share of entries, 0 to 1.
+
+    Raises:
+        InputError: a `p` outside 0 to 1.
     """
 
     def __init__(self, p: float = 0.5):
         super().__init__()
+        require_probability(p)
         self.p = p
 
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
