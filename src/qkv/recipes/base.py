@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import ValidationError
 
@@ -36,6 +36,7 @@ class Shown:
     caption: str
 
 
+@runtime_checkable
 class Recipe(Protocol):
     """What every module of this room offers."""
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, Self, runtime_checkable
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -58,6 +58,7 @@ class FitConfig(Config):
     """Seconds between two saves of what `resume` needs."""
 
 
+@runtime_checkable
 class Batch(Protocol):
     """What `fit` asks of a batch."""
 
@@ -74,6 +75,7 @@ class Batch(Protocol):
     def to(self, device: torch.device | str) -> Self: ...
 
 
+@runtime_checkable
 class Batches(Protocol):
     """A source of batches whose order is a function of its seed and the epoch."""
 
