@@ -63,12 +63,14 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Writes `data`, whole or not at all."""
     with atomic(path) as temporary:
         temporary.write_bytes(data)
     return Path(path)
 
 
 def write_text(path: str | Path, text: str) -> Path:
+    """Writes `text` in UTF-8, whole or not at all."""
     return write_bytes(path, text.encode())
 
 
@@ -142,6 +144,7 @@ def require_file(path: str | Path) -> Path:
 
 
 def read_json(path: str | Path) -> Any:
+    """Reads a JSON document of any kind."""
     path = require_file(path)
     try:
         return json.loads(path.read_bytes())

@@ -78,6 +78,7 @@ def find(name: str | Path) -> Path:
 
 
 def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
     with require_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

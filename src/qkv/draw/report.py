@@ -17,12 +17,16 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True)
 class Heading:
+    """A heading below the report's own, which is of level 1."""
+
     text: str
     level: Literal[2, 3] = 2
 
 
 @dataclass(frozen=True)
 class Paragraph:
+    """Running text."""
+
     text: str
 
 

@@ -9,6 +9,8 @@ from qkv.errors import unknown_name
 if TYPE_CHECKING:
     from qkv.recipes.base import Recipe
 
+__all__ = ["RECIPES", "Entry", "load"]
+
 
 @dataclass(frozen=True)
 class Entry:
