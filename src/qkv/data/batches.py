@@ -13,6 +13,9 @@ from qkv.data.tokens import BOS_ID, EOS_ID, PAD_ID, Vocabulary
 from qkv.errors import InputError
 from qkv.types import PairBatch
 
+# Rows come in multiples of this: bfloat16 kernels are made anew for every shape, and this halves the shapes.
+_ROWS = 8
+
 
 class PairBatches:
     """Cuts encoded pairs into batches of at most `tokens_per_batch` positions, both sides and padding counted.
@@ -68,25 +71,26 @@ class PairBatches:
 
     def _cut(self, tokens_per_batch: int) -> list[int]:
         """Where batches begin and end among the sorted pairs; the same in every epoch, as only equals change places."""
-        source, target = self._source.lengths, self._target.lengths
-        if (widest := int((source + target).max())) > tokens_per_batch:
+        order = self._sorted(np.arange(len(self._source.lengths)))
+        source, target = self._source.lengths[order], self._target.lengths[order]
+        widest = int((source + target).max())
+        if widest > tokens_per_batch:
             raise InputError(
                 "a batch is too small for the longest pair",
                 expected=f"tokens_per_batch of at least {widest}",
                 got=str(tokens_per_batch),
                 hint="a smaller max_length",
             )
-        order = self._sorted(np.arange(len(source)))
-        cuts, longest = [0], 0
-        for i, (source_length, target_length) in enumerate(
-            zip(source[order].tolist(), target[order].tolist(), strict=True)
-        ):
-            longest = max(longest, source_length)
-            # Targets only grow along the order, so this one is the longest of its batch.
-            if (i + 1 - cuts[-1]) * (longest + target_length) > tokens_per_batch:
-                cuts.append(i)
-                longest = source_length
-        return [*cuts, len(order)]
+        cuts = [0]
+        while cuts[-1] < len(order):
+            some = slice(cuts[-1], cuts[-1] + tokens_per_batch // 2)
+            # What a batch of the first 1, 2, 3, ... of these would hold, padding included.
+            widths = np.maximum.accumulate(source[some]) + np.maximum.accumulate(target[some])
+            rows = int(np.searchsorted(widths * np.arange(1, len(widths) + 1), tokens_per_batch, side="right"))
+            if cuts[-1] + rows < len(order):
+                rows -= rows % _ROWS if rows > _ROWS else 0
+            cuts.append(cuts[-1] + rows)
+        return cuts
 
     def _sorted(self, order: Int64[np.ndarray, " pairs"]) -> Int64[np.ndarray, " pairs"]:
         """`order` sorted by target length and, among equal targets, by source length; equals stay as they came.

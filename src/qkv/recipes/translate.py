@@ -223,6 +223,7 @@ class Translator:
             length_penalty=self.config.length_penalty,
             max_length=min(2 * source_length + 20, self.config.transformer.max_length),
             forbidden=(self.target.pad_id, self.target.bos_id, self.target.unk_id),
+            scored=False,
         )
 
 

@@ -5,6 +5,7 @@ a run that was stopped or killed goes on to the same weights, bit for bit, on th
 """
 
 import math
+import os
 import signal
 import threading
 import time
@@ -22,6 +23,10 @@ from qkv.errors import InputError, QkvError, StoppedError
 from qkv.train.runs import RunFolder
 from qkv.train.state import Position, TrainingState
 from qkv.types import Config
+
+# oneDNN makes a bfloat16 kernel for every shape that it meets and keeps 1,024 of them, as many as ten batches need: a
+# fifth of the time of a step would go into making them again. Read once, before its first use in a process.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
 
 
 class FitConfig(Config):
@@ -132,7 +137,7 @@ def fit(
                 loop.update(batch)
                 if at.step % config.log_every == 0:
                     loop.log()
-                if config.validate_every and at.step % config.validate_every == 0:
+                if at.step % (config.validate_every or len(train)) == 0:
                     loop.validate()
                 if stopped() or loop.save_due():
                     loop.save()
@@ -140,10 +145,6 @@ def fit(
                     raise StoppedError("stopped; all is kept", hint=f"qkv resume {run.path}", path=run.path)
                 if loop.finished():
                     break
-            else:
-                at.epoch, at.batch = at.epoch + 1, 0
-                if not config.validate_every:
-                    loop.validate()
         loop.end()
     return at
 
@@ -218,7 +219,8 @@ class _Loop:
         device: torch.device | str,
         on_progress: Callable[[Progress], None],
     ):
-        self.model, self.valid, self.config, self.run, self.device = model, valid, config, run, device
+        self.model, self.train, self.valid, self.config = model, train, valid, config
+        self.run, self.device = run, device
         self.on_progress = on_progress
         self.total = config.steps or config.epochs * len(train)
         self.precision = autocast(config.precision, device)
@@ -259,7 +261,8 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(at.step, self.config, self.left())
         self.optimizer.step()
-        at.step, at.batch, at.tokens = at.step + 1, at.batch + 1, at.tokens + batch.tokens
+        at.step, at.tokens = at.step + 1, at.tokens + batch.tokens
+        at.epoch, at.batch = divmod(at.step, len(self.train))
         at.unlogged_loss, at.unlogged_steps = at.unlogged_loss + float(loss.detach()), at.unlogged_steps + 1
         self.tick()
 
@@ -329,7 +332,7 @@ class _Loop:
         hint = "a smaller --fit.learning-rate, more --fit.warmup-steps, or --fit.precision float32"
         return QkvError(problem, hint=hint, path=self.run.path)
 
-    def _measure(self, part: str, **values: float | bool) -> None:
+    def _measure(self, part: str, **values: float | int) -> None:
         at = self.at
         at.lines += 1
         self.run.log({"part": part, "step": at.step, "epoch": at.epoch, "seconds": round(at.seconds, 3)} | values)
