@@ -197,7 +197,7 @@ def by_length(rows: Sequence[LengthScore], *, y: str, title: str | None = None) 
         .encode(
             x=alt.X(
                 "bucket:O",
-                title="tokens in the source sentence",
+                title="words in the source sentence",
                 sort=None,
                 axis=alt.Axis(labelAngle=0, labelExpr="split(datum.label, '|')"),
             ),

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from pydantic import ValidationError
 
 from qkv.errors import InputError, unknown_name
-from qkv.train import Progress, RunFolder
+from qkv.train import Progress, RunFolder, flat
 from qkv.types import AttentionMap, Config, Json, Run
 
 
@@ -162,6 +163,19 @@ def sweep(
                 recipe.train(folder, reporter)
             runs.append(folder.finished())
     return runs
+
+
+def command(recipe: Recipe, name: str, folder: RunFolder) -> str:
+    """The command that makes a run like this one: model and data, and what differs from their preset."""
+    named = {field: folder.config[field] for field in ("model", "data") if field in folder.config}
+    preset = flat(configure(recipe, named).model_dump(mode="json"))
+    words = ["qkv", "run", name]
+    for field, value in flat(folder.config).items():
+        if field in named or value != preset[field]:
+            *group, last = field.replace("_", "-").split(".")
+            words.append("--" + ".".join([*group, f"no-{last}" if value is False else last]))
+            words += [] if isinstance(value, bool) else [str(value)]
+    return shlex.join([*words, "--seed", str(folder.seed)])
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Json:

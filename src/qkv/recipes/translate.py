@@ -28,9 +28,9 @@ from qkv.data import (
     numbers_and_dates,
     read_pairs,
     read_texts,
+    sentence_key,
     source_batch,
     split_pairs,
-    target_overlap,
     train_vocabulary,
     vectors_for,
 )
@@ -43,7 +43,7 @@ from qkv.models import (
     TranslationRNN,
     TranslationTransformer,
 )
-from qkv.recipes.base import Reporter, Shown, validated
+from qkv.recipes.base import Reporter, Shown, command, validated
 from qkv.recipes.translate_report import report
 from qkv.trace import record
 from qkv.train import FitConfig, RunFolder, TranslationScores, fit, mean_loss, translation_scores
@@ -213,7 +213,9 @@ class Translator:
             raise InputError(f"no layer {layer}", expected=f"0 to {len(across) - 1}", got=str(layer))
         chosen = across if layer is None else [across[layer]]
         figure = AttentionMap.mean_of([map_ if head is None else map_.head(head) for map_ in chosen])
-        return Shown(translation, maps, figure, f"What each token of “{translation}” attended to in “{text}”")
+        rest = [map_ for map_ in maps if map_.kind != "cross"]
+        caption = f"What each token of “{translation}” attended to in “{text}”"
+        return Shown(translation, [figure, *across, *rest], figure, caption)
 
     def _options(self, source_length: int) -> SearchOptions:
         return SearchOptions(
@@ -283,11 +285,14 @@ def train(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False)
     began = time.monotonic()
     judged = judge(translator.translate, parts.test)
     decoding_seconds = time.monotonic() - began
+    seen = {sentence_key(pair.target) for pair in parts.train}
+    unseen = judged.where(lambda references: not any(sentence_key(text) in seen for text in references))
     reporter.say("translating them by the baselines")
     memory = TranslationMemory([pair.source for pair in parts.train], [pair.target for pair in parts.train])
     result = {
         "metrics": judged.scores.metrics | {"loss": mean_loss(model, batches(parts.test), device=device)},
         "signatures": judged.scores.signatures,
+        "unseen_targets": unseen.scores.metrics | {"sentences": len(unseen.sources)} if unseen else None,
         "baselines": {
             "source as it stands": judge(list, parts.test).scores.metrics,
             "nearest sentence seen (TF-IDF)": judge(memory.translate, parts.test).scores.metrics,
@@ -296,11 +301,10 @@ def train(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False)
         "examples": [asdict(example) for example in judged.examples(20)],
         "pairs": {name: len(pairs) for name, pairs in vars(parts).items()},
         "test_data": _fingerprint(parts.test),
-        "target_overlap": target_overlap(parts),
         "parameters": parameters,
         "embeddings": {side: {"dim": m.shape[1], "coverage": c.share} for side, (m, c) in vectors.items()},
         "steps": at.step,
-        "epochs": at.epoch,
+        "epochs": at.step / len(training),
         "best_step": at.best_step,
         "valid_loss": at.best_loss,
         "seconds": at.seconds,
@@ -308,7 +312,9 @@ def train(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False)
         "decoding_seconds": decoding_seconds,
     }
     shown = None if config.model == "rnn" else translator.alignment(_telling(parts.test))
-    files.write_text(folder.path / "report.html", report(replace(folder.read(), result=result), shown))
+    told = command(sys.modules[__name__], "translate", folder)  # pyright: ignore[reportArgumentType] - a Recipe
+    page = report(replace(folder.read(), result=result), shown, told)
+    files.write_text(folder.path / "report.html", page)
     folder.write_result(result)
     folder.drop_state()
 
@@ -418,6 +424,16 @@ class Judged:
         rows = sorted(random.Random(0).sample(range(len(self.sources)), min(count, len(self.sources))))
         return [Example(self.sources[row], self.translations[row], self.references[row]) for row in rows]
 
+    def where(self, wanted: Callable[[list[str]], bool]) -> "Judged | None":
+        """The sentences whose references are wanted, scored by themselves; None where there are none."""
+        rows = [row for row, references in enumerate(self.references) if wanted(references)]
+        return self._only(rows) if rows else None
+
+    def _only(self, rows: list[int]) -> "Judged":
+        translations, references = [self.translations[row] for row in rows], [self.references[row] for row in rows]
+        scores = translation_scores(translations, references)
+        return Judged([self.sources[row] for row in rows], translations, references, scores)
+
     def by_length(self) -> list[LengthBucket]:
         buckets: dict[str, list[int]] = {name: [] for name, _ in _LENGTHS}
         for row, source in enumerate(self.sources):
@@ -426,9 +442,7 @@ class Judged:
         scored = []
         for name, rows in buckets.items():
             if rows:
-                scores = translation_scores(
-                    [self.translations[row] for row in rows], [self.references[row] for row in rows]
-                )
+                scores = self._only(rows).scores
                 scored.append(LengthBucket(name, len(rows), scores.bleu, scores.exact_match))
         return scored
 

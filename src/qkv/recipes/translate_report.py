@@ -12,10 +12,9 @@ from qkv.types import Run
 EXAMPLES = 10
 
 
-def report(run: Run, shown: Shown | None) -> str:
+def report(run: Run, shown: Shown | None, command: str) -> str:
     """The report of a finished run; `shown` is a sentence with its alignment, where the model has one."""
     result, config = run.result, run.config
-    command = f"qkv run translate --model {config['model']} --data {config['data']} --seed {run.seed}"
     blocks: list[Block] = [
         Paragraph(
             f"A {config['model']} model, trained to translate {config['data']}. It was chosen by its loss on the "
@@ -60,7 +59,10 @@ def report(run: Run, shown: Shown | None) -> str:
 
 
 def _scores(model: str, result: Mapping[str, Any]) -> Table:
+    unseen = result["unseen_targets"]
     rows = {model: result["metrics"]} | result["baselines"]
+    if unseen:
+        rows |= {f"{model}, the {unseen['sentences']:,} whose translation training has not seen": unseen}
     return Table(
         ["", "BLEU", "chrF", "exact match", "loss a token"],
         [
@@ -93,13 +95,12 @@ def facts(run: Run) -> dict[str, str]:
     return {
         "data": run.config["data"],
         "pairs": f"{pairs['train']:,} to train on, {pairs['valid']:,} to choose by, {pairs['test']:,} to judge by",
-        "test targets that training has seen with another source": f"{result['target_overlap']:.1%}",
         "parameters trained": f"{result['parameters']:,}",
         "pretrained vectors": ", ".join(
             f"{side}, {found['coverage']:.0%} of the tokens" for side, found in result["embeddings"].items()
         )
         or "none",
-        "training": f"{result['steps']:,} steps, {result['epochs']} epochs, {result['seconds'] / 60:.1f} minutes",
+        "training": f"{result['steps']:,} steps, {result['epochs']:.1f} epochs, {result['seconds'] / 60:.1f} minutes",
         "speed": f"{result['tokens_per_second']:,.0f} tokens a second, both sides counted, padding not",
         "weights taken from": f"step {result['best_step']:,}, validation loss {result['valid_loss']:.4f}",
         "seed": str(run.seed),

@@ -1,6 +1,6 @@
 """Training: the loop, the run folder, scores, and runs side by side."""
 
-from qkv.train.compare import Comparison, Group, compare
+from qkv.train.compare import Comparison, Group, compare, flat
 from qkv.train.fit import Batches, FitConfig, Progress, autocast, fast_bfloat16, fit, learning_rate, mean_loss
 from qkv.train.metrics import Estimate, TranslationScores, estimate, translation_scores
 from qkv.train.runs import RunFolder
@@ -19,6 +19,7 @@ __all__ = [
     "estimate",
     "fast_bfloat16",
     "fit",
+    "flat",
     "learning_rate",
     "mean_loss",
     "translation_scores",

@@ -66,7 +66,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
     ):
         if len(set(told)) > 1:
             raise InputError(f"runs with different {what} cannot be compared", got=", ".join(sorted(set(told))))
-    settings = [_flat(run.config) for run in runs]
+    settings = [flat(run.config) for run in runs]
     keys = sorted({key for setting in settings for key in setting})
     differing = [key for key in keys if len({repr(setting.get(key)) for setting in settings}) > 1]
     # The model names a group by itself where it can: its other settings follow from it.
@@ -90,9 +90,10 @@ def _told(key: str, value: Any) -> str:
     return str(value) if key == "model" else f"{key.rpartition('.')[2].replace('_', ' ')} {value}"
 
 
-def _flat(config: Json, prefix: str = "") -> Json:
-    flat: Json = {}
+def flat(config: Json, prefix: str = "") -> Json:
+    """`{"fit": {"epochs": 3}}` as `{"fit.epochs": 3}`."""
+    fields: Json = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat
+        fields |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return fields
