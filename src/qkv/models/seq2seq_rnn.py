@@ -27,11 +27,13 @@ class RecurrentConfig(Config):
     hidden_size: PositiveInt = 512
     """Width of the LSTMs' states."""
     num_layers: PositiveInt = 1
+    """LSTMs on top of each other, on each side."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """On embeddings, between layers and before the output."""
     tie_output: bool = True
     """Let the output layer share the target embedding, where that has the model's width."""
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    """The share of each target that is spread over the whole vocabulary while training."""
 
 
 class TranslationRNN(nn.Module):

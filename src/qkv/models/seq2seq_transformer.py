@@ -35,7 +35,9 @@ class TransformerConfig(Config):
     feedforward_dim: PositiveInt = 1024
     """Hidden width of the feed-forward blocks."""
     encoder_layers: PositiveInt = 3
+    """Layers that read the source."""
     decoder_layers: PositiveInt = 3
+    """Layers that write the target."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """On embeddings and on the output of every block."""
     attention_dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -43,11 +45,13 @@ class TransformerConfig(Config):
     norm_first: bool = True
     """LayerNorm before each block (pre-norm) instead of after it."""
     positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    """What tells one place from another: fixed waves, or an embedding of places."""
     max_length: PositiveInt = 256
     """Longest sentence, in tokens."""
     tie_output: bool = True
     """Let the output layer share the target embedding, where that has the model's width."""
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    """The share of each target that is spread over the whole vocabulary while training."""
 
 
 class TranslationTransformer(nn.Module):
