@@ -120,9 +120,11 @@ PRESETS: Mapping[str, Json] = {
         "transformer": {"embed_dim": 128, "feedforward_dim": 256, "encoder_layers": 2, "decoder_layers": 2},
         "recurrent": {"embed_dim": 128, "hidden_size": 256},
         "tokens": "word",
-        "fit": {"epochs": 12, "learning_rate": 2e-3, "warmup_steps": 200},
+        "tokens_per_batch": 2048,
+        "fit": {"epochs": 8, "learning_rate": 2e-3, "warmup_steps": 200},
     },
     "sentences": {
+        "tokens_per_batch": 2048,
         "beam_size": 4,
         "fit": {"epochs": 20, "learning_rate": 1e-3, "warmup_steps": 500},
     },
@@ -340,7 +342,7 @@ def _read(data: str, config: TranslateConfig, reporter: Reporter) -> list[Pair]:
 
 def _columns(data: str, config: TranslateConfig) -> tuple[int, int]:
     """The columns asked for, else those of the named set, else the first two."""
-    source, target = SETS[data].options["columns"] if data in SETS else (0, 1)
+    source, target = SETS[data].options.get("columns", (0, 1)) if data in SETS else (0, 1)
     return (
         source if config.source_column is None else config.source_column,
         target if config.target_column is None else config.target_column,
