@@ -40,37 +40,32 @@ def text(comparison: Comparison) -> str:
 
 
 def write(comparison: Comparison, out: Path) -> list[Path]:
-    """Writes `comparison.json`, `comparison.svg` (the chart) and `comparison.html` into `out`."""
+    """Writes `comparison.html` into `out`, and beside it what it shows: `comparison.json` and the charts as SVG."""
     metric = comparison.metrics[0]
-    chart = draw.svg(draw.bars([_bar(group, metric) for group in comparison.groups], x=metric))
     runs = [run for group in comparison.groups for run in group.runs]
+    bars = draw.svg(draw.bars([_bar(group, metric) for group in comparison.groups], x=metric))
+    curves = draw.svg(draw.curves([_curve(group) for group in comparison.groups], x="minutes"))
+    charts = {"comparison.svg": bars, "curves.svg": curves}
     blocks: list[Block] = [
         Paragraph(
             "Means over seeds of scores on the test part, with 95 % intervals (Student's t). Groups differ only in "
             "what their names say; the minutes are of training, validation included."
         ),
         table(comparison),
-        Figure(chart, f"{metric}: mean and 95 % interval."),
+        Figure(bars, f"{metric}: mean and 95 % interval."),
         Heading("How training went"),
-        Figure(
-            draw.svg(draw.curves([_curve(group) for group in comparison.groups], x="minutes")),
-            "Validation loss against training time, the first seed of each.",
-        ),
+        Figure(curves, "Validation loss against training time, the first seed of each."),
     ]
     if all("by_length" in run.result for run in runs):
-        blocks += [
-            Heading("Score by length"),
-            Figure(
-                draw.svg(draw.by_length([score for group in comparison.groups for score in _lengths(group)], y=metric)),
-                "By the length of the source in words, mean over seeds.",
-            ),
-        ]
+        lengths = [score for group in comparison.groups for score in _lengths(group)]
+        charts["by_length.svg"] = draw.svg(draw.by_length(lengths, y=metric))
+        caption = "By the length of the source in words, mean over seeds."
+        blocks += [Heading("Score by length"), Figure(charts["by_length.svg"], caption)]
     blocks += [Heading("The runs"), Facts({str(run.path): f"seed {run.seed}" for run in runs})]
-    page = draw.report_page("Comparison", blocks)
     return [
+        files.write_text(out / "comparison.html", draw.report_page("Comparison", blocks)),
         files.write_json(out / "comparison.json", comparison.as_json()),
-        files.write_text(out / "comparison.svg", chart),
-        files.write_text(out / "comparison.html", page),
+        *(files.write_text(out / name, chart) for name, chart in charts.items()),
     ]
 
 

@@ -287,17 +287,23 @@ def train(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False)
     began = time.monotonic()
     judged = judge(translator.translate, parts.test)
     decoding_seconds = time.monotonic() - began
-    seen = {sentence_key(pair.target) for pair in parts.train}
-    unseen = judged.where(lambda references: not any(sentence_key(text) in seen for text in references))
     reporter.say("translating them by the baselines")
     memory = TranslationMemory([pair.source for pair in parts.train], [pair.target for pair in parts.train])
+    baselines = {
+        "source as it stands": judge(list, parts.test),
+        "nearest sentence seen (TF-IDF)": judge(memory.translate, parts.test),
+    }
+    seen = {sentence_key(pair.target) for pair in parts.train}
+    unseen = {
+        name: each.where(lambda references: not any(sentence_key(text) in seen for text in references))
+        for name, each in {config.model: judged, **baselines}.items()
+    }
     result = {
         "metrics": judged.scores.metrics | {"loss": mean_loss(model, batches(parts.test), device=device)},
         "signatures": judged.scores.signatures,
-        "unseen_targets": unseen.scores.metrics | {"sentences": len(unseen.sources)} if unseen else None,
-        "baselines": {
-            "source as it stands": judge(list, parts.test).scores.metrics,
-            "nearest sentence seen (TF-IDF)": judge(memory.translate, parts.test).scores.metrics,
+        "baselines": {name: each.scores.metrics for name, each in baselines.items()},
+        "unseen_targets": {
+            name: each.scores.metrics | {"sentences": len(each.sources)} for name, each in unseen.items() if each
         },
         "by_length": [asdict(bucket) for bucket in judged.by_length()],
         "examples": [asdict(example) for example in judged.examples(20)],

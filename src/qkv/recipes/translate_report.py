@@ -61,15 +61,26 @@ def report(run: Run, shown: Shown | None, command: str) -> str:
 def _scores(model: str, result: Mapping[str, Any]) -> Table:
     unseen = result["unseen_targets"]
     rows = {model: result["metrics"]} | result["baselines"]
-    if unseen:
-        rows |= {f"{model}, the {unseen['sentences']:,} whose translation training has not seen": unseen}
     return Table(
-        ["", "BLEU", "chrF", "exact match", "loss a token"],
+        ["", "BLEU", "chrF", "exact match", "loss a token", "BLEU, unseen"],
         [
-            [name, scores["bleu"], scores["chrf"], f"{scores['exact_match']:.2%}", scores.get("loss")]
+            [
+                name,
+                scores["bleu"],
+                scores["chrf"],
+                f"{scores['exact_match']:.2%}",
+                scores.get("loss"),
+                unseen.get(name, {}).get("bleu"),
+            ]
             for name, scores in rows.items()
         ],
-        best={"BLEU": "highest", "chrF": "highest"},
+        best=dict.fromkeys(("BLEU", "chrF", "BLEU, unseen"), "highest"),
+        caption=(
+            f"Unseen: the {unseen[model]['sentences']:,} test sentences none of whose translations stands in training "
+            "as the translation of another source."
+            if unseen
+            else ""
+        ),
     )
 
 
