@@ -188,7 +188,7 @@ def _run_paths(path: Path) -> list[Path]:
     """The run at `path`, or those in it."""
     if path.is_dir() and not (path / "config.json").exists():
         inner = sorted(config.parent for config in path.glob("*/config.json"))
-        return inner or [path]
+        return inner if inner or (path / "comparison.json").exists() else [path]
     return [path]
 
 
@@ -247,6 +247,8 @@ def show(
     from qkv import draw, files, recipes
 
     finished = _finished(run)
+    if out is not None and not out.name:
+        raise InputError("--out is not the path of a figure", expected="a path without ending", got=str(out))
     shown = recipes.load(finished.recipe).show(finished, text, layer=layer, head=head)
     stem = out or finished.path / "shown" / _file_name(text)
     written = {
@@ -291,6 +293,8 @@ def doctor(*, as_json: AsJson = False) -> None:
         for found in findings
     ]
     _answer({"findings": [vars(found) for found in findings]}, "\n".join(lines), as_json=as_json)
+    if any(found.state == "broken" for found in findings):
+        sys.exit(1)
 
 
 # -- helpers ---------------------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def _processor() -> list[Finding]:
 
         from qkv.train import fast_bfloat16
     except ImportError as error:
-        return [Finding("torch", "broken", str(error), "pip install torch")]
+        return [Finding("processor", "broken", str(error), "install what is missing above")]
     kind = "in hardware" if fast_bfloat16("cpu") else "not in hardware: training takes float32"
     capability = torch.backends.cpu.get_cpu_capability()
     findings = [
@@ -73,8 +73,10 @@ def _processor() -> list[Finding]:
 
 
 def _data() -> list[Finding]:
-    from qkv.data import SETS
-
+    try:
+        from qkv.data import SETS
+    except ImportError:
+        return []  # what is missing is named among the libraries
     root = os.environ.get("QKV_DATA")
     if root is None:
         mend = "set QKV_DATA to the folder that holds named sets, or pass paths to --data"

@@ -50,6 +50,8 @@ def storage(path: str | Path) -> Iterator[None]:
 def atomic(path: str | Path) -> Iterator[Path]:
     """Hands out the path of a temporary neighbour to write; it takes the place of `path` when the block ends well."""
     path = Path(path)
+    if not path.name:
+        raise StorageError("not the name of a file", path=path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with storage(path):
         try:
@@ -114,6 +116,13 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def clear_cut_writes(path: str | Path) -> None:
+    """Removes what writes of `path` that were killed half-way left beside it."""
+    path = Path(path)
+    for left in path.parent.glob(f".{path.name}.????????"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def finish_swap(path: str | Path) -> None:
     """Puts a complete `path.new` in the place of `path`, if there is one."""
     path = Path(path)
@@ -138,6 +147,8 @@ def require_file(path: str | Path) -> Path:
         raise DataError(
             "not a file", expected="a file", got="a folder" if path.is_dir() else "a pipe or a device", path=path
         )
+    if not os.access(path, os.R_OK):
+        raise DataError("no permission to read it", path=path)
     if path.stat().st_size == 0:
         raise DataError("the file is empty", path=path)
     return path

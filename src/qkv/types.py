@@ -146,7 +146,7 @@ class AttentionMap:
 
     def head(self, index: int) -> "AttentionMap":
         """This map with one head only."""
-        if not -self.heads <= index < self.heads:
+        if not 0 <= index < self.heads:
             raise InputError(f"no head {index} in {self.layer}", expected=f"0 to {self.heads - 1}", got=str(index))
         return replace(self, weights=self.weights[index][None])
 

@@ -69,9 +69,8 @@ def test_cuts_by_hand():
     # Sources take 2, 2, 4 positions and targets 3, 3, 6: two rows of 2 + 3 fill a batch of 10, the third takes one.
     batches = batches_of(pairs_of([(1, 1), (3, 4), (1, 1)]), tokens_per_batch=10, shuffle=False)
     assert [rows.tolist() for rows in batches.plan(0)] == [[0, 2], [1]]
-    # 10 of 10 and 10 of 10 positions are real; tokens leave out the three starts.
+    # 10 of 10 and 10 of 10 positions are real.
     assert batches.padding == 0
-    assert batches.real_tokens == 20 - 3
 
 
 @settings(max_examples=40)
@@ -88,7 +87,6 @@ def test_every_pair_once_and_no_batch_over_its_budget(lengths, budget, shuffle):
     found = [pair for batch in made for pair in as_pairs(batch)]
     assert sorted(found, key=str) == sorted(pairs, key=str)
     assert all(batch.source.numel() + batch.target.numel() <= budget for batch in made)
-    assert batches.real_tokens == sum(batch.tokens for batch in made)
     slots = sum(batch.source.numel() + batch.target.numel() for batch in made)
     padded = sum(int((~batch.source_mask).sum() + (~batch.target_mask).sum()) for batch in made)
     assert batches.padding == pytest.approx(padded / slots)

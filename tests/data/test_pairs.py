@@ -9,14 +9,12 @@ from hypothesis import strategies as st
 from qkv.data.pairs import (
     Pair,
     Skipped,
-    Split,
     group_references,
     normalise_text,
     read_pairs,
     read_texts,
     sentence_key,
     split_pairs,
-    target_overlap,
 )
 from qkv.errors import DataError, InputError
 
@@ -160,13 +158,6 @@ def test_a_split_that_cannot_be():
         split_pairs(pairs, valid=0.5, test=0.5, seed=0)
     with pytest.raises(InputError, match="no pair fell to the part 'test'"):
         split_pairs(pairs, valid=0.0, test=1e-9, seed=0)
-
-
-def test_target_overlap_by_hand():
-    # Two of three test targets, up to case and marks, are trained on with another source.
-    train = [Pair("a", "Yes."), Pair("b", "No!")]
-    test = [Pair("c", "yes"), Pair("d", "Maybe."), Pair("e", "No.")]
-    assert target_overlap(Split(train, [], test)) == pytest.approx(2 / 3)
 
 
 def test_references_are_grouped_by_identical_source():

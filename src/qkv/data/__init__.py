@@ -15,7 +15,6 @@ from qkv.data.pairs import (
     read_texts,
     sentence_key,
     split_pairs,
-    target_overlap,
 )
 from qkv.data.sets import SETS, NamedSet, find, sha256_of, verify
 from qkv.data.tokens import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Vocabulary, train_vocabulary, word_of
@@ -50,7 +49,6 @@ __all__ = [
     "sha256_of",
     "source_batch",
     "split_pairs",
-    "target_overlap",
     "train_vocabulary",
     "vectors_for",
     "verify",

@@ -122,11 +122,6 @@ class PairBatches:
             yield PairBatch(*self._source.rows(rows), *self._target.rows(rows))
 
     @property
-    def real_tokens(self) -> int:
-        """Tokens in an epoch as `PairBatch.tokens` counts them: without padding and the targets' starts."""
-        return int(self._source.lengths.sum() + (self._target.lengths - 1).sum())
-
-    @property
     def padding(self) -> float:
         """The share of positions in an epoch that are padding."""
         real = int(self._source.lengths.sum() + self._target.lengths.sum())

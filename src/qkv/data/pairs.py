@@ -185,8 +185,7 @@ def split_pairs(pairs: Iterable[Pair], *, valid: float, test: float, seed: int) 
     """Splits pairs by their source sentence: no `sentence_key` of a source stands on two sides.
 
     The side is a function of the key and the seed alone, so pairs added later move none of those before. What this
-    does not prevent: a target of the test part can also stand in the training part, with another source;
-    `target_overlap` says how often.
+    does not prevent: a target of the test part can also stand in the training part, with another source.
 
     Args:
         valid, test: shares of the source keys, in expectation.
@@ -219,16 +218,6 @@ def _unit(key: str, seed: int) -> float:
     """A number in [0, 1) that depends on the key and the seed alone."""
     digest = hashlib.blake2b(key.encode(), digest_size=8, salt=seed.to_bytes(16, "big", signed=True)).digest()
     return int.from_bytes(digest, "big") / 2**64
-
-
-def target_overlap(split: Split) -> float:
-    """The share of test pairs whose target, up to `sentence_key`, is also the target of a training pair.
-
-    >>> target_overlap(Split([Pair("salut", "Hi.")], [], [Pair("bonjour", "hi!"), Pair("oui", "Yes.")]))
-    0.5
-    """
-    seen = {sentence_key(pair.target) for pair in split.train}
-    return sum(sentence_key(pair.target) in seen for pair in split.test) / max(len(split.test), 1)
 
 
 def group_references(pairs: Iterable[Pair]) -> tuple[list[str], list[list[str]]]:

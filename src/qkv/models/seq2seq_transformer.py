@@ -4,9 +4,10 @@ from typing import Literal
 
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from qkv.errors import InputError
 from qkv.functional import padding_mask
 from qkv.functional.loss import linear_cross_entropy
 from qkv.models.embed import scaled_embedding
@@ -52,6 +53,16 @@ class TransformerConfig(Config):
     """Let the output layer share the target embedding, where that has the model's width."""
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     """The share of each target that is spread over the whole vocabulary while training."""
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> "TransformerConfig":
+        if self.embed_dim % self.num_heads:
+            raise InputError(
+                "the heads cannot share the width",
+                expected="--transformer.num-heads that divides --transformer.embed-dim",
+                got=f"{self.num_heads} heads for a width of {self.embed_dim}",
+            )
+        return self
 
 
 class TranslationTransformer(nn.Module):

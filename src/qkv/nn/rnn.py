@@ -1,5 +1,7 @@
 """Recurrent encoder and decoder for sequences to sequences, on `torch.nn.LSTM`. State is `(h, c)`."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -59,10 +61,10 @@ class LSTMEncoder(nn.Module):
             row = int((lengths == 0).nonzero()[0])
             raise InputError(f"sequence {row} of the batch is empty", expected="at least one real position")
         if bool((lengths == embedded.shape[1]).all()):  # without padding the unpacked form is half as fast again
-            memory, (h, c) = self.lstm(embedded)
+            memory, (h, c) = _run(self.lstm, embedded)
         else:
             packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
-            memory, (h, c) = self.lstm(packed)
+            memory, (h, c) = _run(self.lstm, packed)
             memory, _ = pad_packed_sequence(memory, batch_first=True, total_length=embedded.shape[1])
         if not self.bidirectional:
             return memory, (h, c)
@@ -125,7 +127,7 @@ class LSTMDecoder(nn.Module):
             memory_mask: True at its real positions.
             keys: what `start(memory)` returned, to save projecting the memory again.
         """
-        h, state = self.lstm(embedded, state)
+        h, state = _run(self.lstm, embedded, state)
         if self.attention is None or self.combine is None:
             return h, state
         projected_key: Tensor = self.attention.project_key(memory) if keys is None else keys
@@ -138,6 +140,14 @@ class LSTMDecoder(nn.Module):
 def _lstm(input_size: int, hidden_size: int, num_layers: int, dropout: float, bidirectional: bool = False) -> nn.LSTM:
     dropout = dropout if num_layers > 1 else 0.0  # torch warns of a dropout that has nowhere to be
     return nn.LSTM(input_size, hidden_size, num_layers, batch_first=True, dropout=dropout, bidirectional=bidirectional)
+
+
+def _run(lstm: nn.LSTM, x: Any, state: State | None = None) -> tuple[Any, State]:
+    """`lstm` on a tensor or a packed sequence; on a GPU in float32 under autocast, which would make it float16."""
+    if not (x.is_cuda and torch.is_autocast_enabled("cuda")):
+        return lstm(x, state)
+    with torch.autocast("cuda", enabled=False):
+        return lstm(x.float(), None if state is None else (state[0].float(), state[1].float()))
 
 
 def _side_by_side(

@@ -92,6 +92,8 @@ def invalid(error: ValidationError) -> InputError:
     """What is wrong with the first field that pydantic refused."""
     first = error.errors(include_url=False)[0]
     field = "--" + ".".join(str(part) for part in first["loc"]).replace("_", "-")
+    if first["type"] == "value_error" and isinstance(raised := first.get("ctx", {}).get("error"), InputError):
+        return raised  # a rule over several fields, in its own words
     if first["type"] == "extra_forbidden":
         return InputError(f"unknown field {field}", hint="qkv run RECIPE --help, which lists the fields")
     if first["type"] == "literal_error":

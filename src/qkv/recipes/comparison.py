@@ -48,8 +48,8 @@ def write(comparison: Comparison, out: Path) -> list[Path]:
     charts = {"comparison.svg": bars, "curves.svg": curves}
     blocks: list[Block] = [
         Paragraph(
-            "Means over seeds of scores on the test part, with 95 % intervals (Student's t). Groups differ only in "
-            "what their names say; the minutes are of training, validation included."
+            "Means over seeds of scores on the test part, with 95 % intervals (Student's t). Groups differ in what "
+            "their names say and in settings that go with the model; the minutes are of training, validation included."
         ),
         table(comparison),
         Figure(bars, f"{metric}: mean and 95 % interval."),

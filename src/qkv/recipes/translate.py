@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor
 
 from qkv import files
@@ -33,6 +33,7 @@ from qkv.data import (
     split_pairs,
     train_vocabulary,
     vectors_for,
+    verify,
 )
 from qkv.errors import InputError, RunError
 from qkv.models import (
@@ -100,6 +101,22 @@ class TranslateConfig(Config):
     recurrent: RecurrentConfig = RecurrentConfig()
     fit: FitConfig = FitConfig()
 
+    @model_validator(mode="after")
+    def _sentences_fit(self) -> "TranslateConfig":
+        if self.model == "transformer" and self.max_length >= self.transformer.max_length:
+            raise InputError(
+                "the Transformer has fewer positions than the longest sentences",
+                expected="--max-length below --transformer.max-length",
+                got=f"{self.max_length} and {self.transformer.max_length}",
+            )
+        if self.tokens_per_batch <= 2 * self.max_length:
+            raise InputError(
+                "a batch has no room for the longest pair",
+                expected=f"--tokens-per-batch above {2 * self.max_length}, twice --max-length",
+                got=str(self.tokens_per_batch),
+            )
+        return self
+
 
 CONFIG = TranslateConfig
 VARIATIONS = {"models": "model", "heads": "transformer.num_heads"}
@@ -121,7 +138,7 @@ PRESETS: Mapping[str, Json] = {
         "recurrent": {"embed_dim": 128, "hidden_size": 256},
         "tokens": "word",
         "tokens_per_batch": 2048,
-        "fit": {"epochs": 8, "learning_rate": 2e-3, "warmup_steps": 200},
+        "fit": {"epochs": 5, "learning_rate": 2e-3, "warmup_steps": 200},
     },
     "sentences": {
         "tokens_per_batch": 2048,
@@ -160,7 +177,7 @@ class Translator:
             model.load_state_dict(RunFolder.open(run.path).load_weights())
         except RuntimeError as error:
             raise RunError("the weights are not those of this configuration", path=run.path) from error
-        return cls(model.eval(), source, target, config)
+        return cls(model.to(_device()).eval(), source, target, config)
 
     @property
     def device(self) -> torch.device:
@@ -171,8 +188,7 @@ class Translator:
 
         A text longer than the model has positions is read as far as they go.
         """
-        most = self.config.transformer.max_length - 1  # the end of the sentence takes one
-        encoded = [ids[:most] for ids in self.source.encode_many(texts)]
+        encoded = self._encode(texts)
         order = sorted(range(len(texts)), key=lambda index: len(encoded[index]))
         translations = [""] * len(texts)
         for start in range(0, len(order), rows):
@@ -185,7 +201,7 @@ class Translator:
 
     def attention(self, text: str) -> tuple[str, list[AttentionMap]]:
         """The translation of `text`, and every attention map of the forward pass over both."""
-        ids = self.source.encode(text)
+        ids = self._encode([text])[0]
         source, mask = (part.to(self.device) for part in source_batch([ids]))
         found = self.model.translate(source, mask, self._options(source.shape[1]))[0].ids
         batch = batch_of([ids], [found]).to(self.device)
@@ -219,16 +235,24 @@ class Translator:
         caption = f"What each token of “{translation}” attended to in “{text}”"
         return Shown(translation, [figure, *across, *rest], figure, caption)
 
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        most = self.config.transformer.max_length - 1  # the end of the sentence takes one
+        return [ids[:most] for ids in self.source.encode_many(texts)]
+
     def _options(self, source_length: int) -> SearchOptions:
         return SearchOptions(
             bos_id=self.target.bos_id,
             eos_id=self.target.eos_id,
             beam_size=self.config.beam_size,
             length_penalty=self.config.length_penalty,
-            max_length=min(2 * source_length + 20, self.config.transformer.max_length),
+            max_length=min(2 * source_length + 20, self.config.transformer.max_length - 1),
             forbidden=(self.target.pad_id, self.target.bos_id, self.target.unk_id),
             scored=False,
         )
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _build(config: TranslateConfig, source: Vocabulary, target: Vocabulary, dims: Mapping[str, int]) -> Model:
@@ -265,13 +289,13 @@ def train(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False)
         lengths = {"tokens_per_batch": config.tokens_per_batch, "max_length": config.max_length}
         return PairBatches(pairs, source, target, **lengths, seed=folder.seed, shuffle=shuffle)
 
-    training = batches(parts.train, shuffle=True)
+    training, testing = batches(parts.train, shuffle=True), batches(parts.test)
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     reporter.say(
         f"{config.model} with {parameters:,} parameters to train; vocabularies of {len(source):,} and {len(target):,}; "
         f"{len(parts.train):,} training pairs in {len(training)} batches, {training.dropped} too long"
     )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _device()
     at = fit(
         model,
         training,
@@ -299,7 +323,7 @@ def train(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False)
         for name, each in {config.model: judged, **baselines}.items()
     }
     result = {
-        "metrics": judged.scores.metrics | {"loss": mean_loss(model, batches(parts.test), device=device)},
+        "metrics": judged.scores.metrics | {"loss": mean_loss(model, testing, device=device)},
         "signatures": judged.scores.signatures,
         "baselines": {name: each.scores.metrics for name, each in baselines.items()},
         "unseen_targets": {
@@ -339,16 +363,21 @@ def _parts(config: TranslateConfig, reporter: Reporter) -> Split:
 
 
 def _read(data: str, config: TranslateConfig, reporter: Reporter) -> list[Pair]:
-    """All pairs of a named set or file; says what was skipped."""
-    read = read_pairs(find(data), columns=_columns(data, config), normalise=config.normalise)
+    """All pairs of a named set or file, or the generated test part; says what was skipped."""
+    if data == GENERATED:
+        return numbers_and_dates(config.split_seed).test
+    read = read_pairs(
+        verify(data) if data in SETS else find(data), columns=_columns(data, config), normalise=config.normalise
+    )
     for skipped in read.skipped:
         reporter.say(f"{data}: skipped {skipped}")
     return read.pairs
 
 
 def _columns(data: str, config: TranslateConfig) -> tuple[int, int]:
-    """The columns asked for, else those of the named set, else the first two."""
-    source, target = SETS[data].options.get("columns", (0, 1)) if data in SETS else (0, 1)
+    """The columns asked for, else those of the named set (the run's own, for a file like it), else the first two."""
+    known = SETS.get(data) or SETS.get(config.data)
+    source, target = known.options.get("columns", (0, 1)) if known else (0, 1)
     return (
         source if config.source_column is None else config.source_column,
         target if config.target_column is None else config.target_column,
@@ -473,6 +502,8 @@ def evaluate(run: Run, data: str | None, reporter: Reporter) -> Json:
     translator = Translator.load(run)
     config = translator.config
     pairs = _parts(config, reporter).test if data is None else _read(data, config, reporter)
+    if data == config.data != GENERATED:
+        reporter.say(f"{data}: all pairs, those trained on too; without --data only the test part is scored")
     judged = judge(translator.translate, pairs)
     batches = PairBatches(
         pairs,
@@ -484,7 +515,7 @@ def evaluate(run: Run, data: str | None, reporter: Reporter) -> Json:
         shuffle=False,
     )
     return {
-        "metrics": judged.scores.metrics | {"loss": mean_loss(translator.model, batches)},
+        "metrics": judged.scores.metrics | {"loss": mean_loss(translator.model, batches, device=_device())},
         "signatures": judged.scores.signatures,
         "sentences": len(judged.sources),
         "too_long_for_loss": batches.dropped,
@@ -515,6 +546,10 @@ def show(run: Run, text: str, *, layer: int | None = None, head: int | None = No
             got="rnn",
             path=run.path,
         )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError("the sentence is not text", expected="UTF-8", got=repr(text)) from error
     return translator.alignment(text, layer=layer, head=head)
 
 

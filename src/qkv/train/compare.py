@@ -76,6 +76,13 @@ def compare(runs: Sequence[Run]) -> Comparison:
     groups = [
         Group(name, [run for run, own in zip(runs, names, strict=True) if own == name]) for name in dict.fromkeys(names)
     ]
+    for group in groups:
+        if len({run.seed for run in group.runs}) < len(group.runs):
+            raise InputError(
+                f"two runs of {group.name!r} have the same seed, so they say nothing of the spread",
+                got=", ".join(f"{run.path} (seed {run.seed})" for run in group.runs),
+                hint="each run once",
+            )
     metrics = [metric for metric in runs[0].metrics if all(metric in run.metrics for run in runs)]
     return Comparison(groups, metrics)
 

@@ -1,7 +1,7 @@
 """The training loop. It knows no task: any module with `loss(batch)`, any source of batches, and a run folder.
 
 The order of data is a function of seed and epoch, and everything that the next step depends on is saved together, so
-a run that was stopped or killed goes on to the same weights, bit for bit, on the same machine and thread count.
+a run that was stopped or killed goes on to the same weights: bit for bit on the same processor and thread count.
 """
 
 import math
@@ -139,9 +139,10 @@ def fit(
                     loop.log()
                 if at.step % (config.validate_every or len(train)) == 0:
                     loop.validate()
-                if stopped() or loop.save_due():
+                stop = stopped()
+                if stop or loop.save_due():
                     loop.save()
-                if stopped():
+                if stop:
                     raise StoppedError("stopped; all is kept", hint=f"qkv resume {run.path}", path=run.path)
                 if loop.finished():
                     break
@@ -222,7 +223,8 @@ class _Loop:
         self.model, self.train, self.valid, self.config = model, train, valid, config
         self.run, self.device = run, device
         self.on_progress = on_progress
-        self.total = config.steps or config.epochs * len(train)
+        most = config.epochs * len(train)
+        self.total = min(config.steps or most, most)
         self.precision = autocast(config.precision, device)
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True
@@ -235,6 +237,7 @@ class _Loop:
         return self.state.position
 
     def recover(self, *, other_threads: bool) -> None:
+        files.clear_cut_writes(self.run.state)
         files.finish_swap(self.run.state)
         if self.run.state.exists():
             self.state.load(self.run.state, other_threads=other_threads)
@@ -313,7 +316,6 @@ class _Loop:
         at, config = self.at, self.config
         return (
             at.step >= self.total
-            or at.epoch >= config.epochs
             or at.worse >= config.patience
             or (config.minutes is not None and at.seconds >= 60 * config.minutes)
         )

@@ -58,8 +58,8 @@ class RunFolder:
                 path=path,
             )
         document = {"format": FORMAT, "recipe": recipe, "seed": seed, "config": config}
-        files.write_json(path / "environment.json", environment())
         files.write_json(path / "config.json", document)
+        files.write_json(path / "environment.json", environment())
         return cls(path, document)
 
     @classmethod
