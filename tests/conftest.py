@@ -1,8 +1,15 @@
 """What tests of several rooms share."""
 
+import contextlib
+import io
+import itertools
+import json
 import os
+import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jaxtyping
 import pytest
@@ -66,3 +73,76 @@ def same_as_torch() -> SameAsTorch:
             torch.testing.assert_close(gradient, reference, rtol=0, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}")
 
     return compare
+
+
+# -- the command line, and the smallest translators -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command left: its exit code, standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture(scope="session")
+def qkv_cli() -> Callable[..., Answer]:
+    """Calls the command line in this process; an exception that it lets through fails the test."""
+    from qkv.cli import main
+
+    def call(*arguments: object) -> Answer:
+        with (
+            contextlib.redirect_stdout(io.StringIO()) as out,
+            contextlib.redirect_stderr(io.StringIO()) as err,
+            pytest.raises(SystemExit) as left,
+        ):
+            main([str(argument) for argument in arguments])
+        return Answer(left.value.code, out.getvalue(), err.getvalue())
+
+    return call
+
+
+FRENCH = ["zéro", "un", "deux", "trois", "quatre", "cinq", "six", "sept", "huit", "neuf"]
+ENGLISH = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+
+
+@pytest.fixture(scope="session")
+def digit_pairs(tmp_path_factory) -> Path:
+    """Up to three digits, French and English; what begins with a nine has two translations."""
+    digits = [number for count in (1, 2, 3) for number in itertools.product(range(10), repeat=count)]
+    lines = []
+    for number in sorted(random.Random(0).sample(digits, 500)):
+        source, target = (" ".join(words[digit] for digit in number) for words in (FRENCH, ENGLISH))
+        lines.append(f"{source}\t{target}\n")
+        if number[0] == 9:
+            lines.append(f"{source}\t{target.replace('nine', 'niner', 1)}\n")
+    path = tmp_path_factory.mktemp("data") / "digits.tsv"
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def small() -> list[object]:
+    """Options of a run that takes seconds, on one thread."""
+    options = {
+        "preset": "tiny", "tokens": "word", "tokens-per-batch": 256, "valid-share": 0.05, "threads": 1,
+        "fit.epochs": 12, "fit.learning-rate": 0.01, "fit.warmup-steps": 10, "fit.log-every": 5,
+        "transformer.dropout": 0.05, "recurrent.dropout": 0.05,
+    }  # fmt: skip
+    return [word for name, value in options.items() for word in (f"--{name}", value)]
+
+
+@pytest.fixture(scope="session")
+def swept(qkv_cli, digit_pairs, small, tmp_path_factory) -> Path:
+    """All three models with two seeds each, trained by one command."""
+    out = tmp_path_factory.mktemp("runs") / "swept"
+    models = ("--models", "rnn,rnn-attention,transformer", "--seeds", 2)
+    answer = qkv_cli("run", "translate", *models, "--data", digit_pairs, *small, "--out", out)
+    assert answer.code == 0, answer.err
+    return out

@@ -276,14 +276,12 @@ class TransformerDecoderLayer(nn.Module):
 
     def _step_self_attention(self, x: Tensor, cache: DecoderLayerCache) -> Attended:
         q, k, v = self.self_attn.project(x)
-        return self.self_attn.attend(q, *cache.append(k, v), kind="self")
+        return self.self_attn.attend(q, *cache.append(k, v), need_weights=_open_form(x), kind="self")
 
     def _step_cross_attention(self, x: Tensor, cache: DecoderLayerCache, cross_mask: Tensor | None) -> Attended:
         q = self.multihead_attn.project_query(x)
-        # For one query over many packed keys the open form is the faster one on a CPU.
-        open_form = x.device.type == "cpu"
         return self.multihead_attn.attend(
-            q, cache.cross_key, cache.cross_value, cross_mask, need_weights=open_form, kind="cross"
+            q, cache.cross_key, cache.cross_value, cross_mask, need_weights=_open_form(x), kind="cross"
         )
 
     def _blocks(
@@ -444,6 +442,11 @@ class TransformerDecoder(nn.Module):
             with scope(f"layers.{i}"):
                 x = layer.step(x, cache.layers[i], cache.cross_mask)
         return x if self.norm is None else self.norm(x)
+
+
+def _open_form(x: Tensor) -> bool:
+    """Whether one query attends faster through products in the open than through the fused path: on a processor."""
+    return x.device.type == "cpu"
 
 
 def _activation(activation: str | Activation) -> Activation:
