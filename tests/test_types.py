@@ -97,7 +97,7 @@ def test_heads_and_their_mean_by_hand():
     # Means of 1, 0, 0.5 and of 0, 1, 0.5 are both 0.5.
     three = made(torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]], [[0.5, 0.5]]]))
     assert three.head(1).weights.tolist() == [[[0.0, 1.0]]]
-    assert three.head(-1).weights.tolist() == [[[0.5, 0.5]]]
+    assert three.head(2).weights.tolist() == [[[0.5, 0.5]]]
     assert three.mean().weights.tolist() == [[[0.5, 0.5]]]
     assert three.mean().layer == "decoder"
 

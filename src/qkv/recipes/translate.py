@@ -138,7 +138,7 @@ PRESETS: Mapping[str, Json] = {
         "recurrent": {"embed_dim": 128, "hidden_size": 256},
         "tokens": "word",
         "tokens_per_batch": 2048,
-        "fit": {"epochs": 5, "learning_rate": 2e-3, "warmup_steps": 200},
+        "fit": {"epochs": 6, "learning_rate": 2e-3, "warmup_steps": 200},
     },
     "sentences": {
         "tokens_per_batch": 2048,
