@@ -1,0 +1,125 @@
+import pytest
+
+from qkv import recipes
+from qkv.errors import InputError
+from qkv.recipes import translate
+from qkv.recipes.base import Reporter, configure, sweep
+from qkv.recipes.base import run as run_recipe
+
+
+class Recipe:
+    """One that trains nothing: it says what it was given."""
+
+    CONFIG, PRESETS, VARIATIONS = translate.CONFIG, translate.PRESETS, translate.VARIATIONS
+    default_preset = staticmethod(translate.default_preset)
+
+    def __init__(self, fails=None):
+        self.trained, self.fails = [], fails
+
+    def train(self, folder, reporter, *, other_threads=False):
+        del reporter, other_threads
+        self.trained.append((folder.path.name, folder.seed))
+        if self.fails:
+            raise self.fails
+        folder.write_result({"metrics": {}})
+
+    def evaluate(self, run, data, reporter): ...
+
+    def predict(self, run, data, out, reporter): ...
+
+    def show(self, run, text, *, layer=None, head=None): ...
+
+
+def test_what_is_chosen_stands_over_the_preset_and_that_over_the_defaults():
+    config = configure(translate, {"fit": {"epochs": 7}, "transformer": {"num_heads": 1}}, "tiny")
+    assert (config.fit.epochs, config.transformer.num_heads) == (7, 1)
+    assert (config.transformer.embed_dim, config.fit.precision) == (32, "float32")
+    assert (config.fit.patience, config.transformer.norm_first) == (5, True)
+
+
+def test_the_preset_fits_the_data():
+    assert configure(translate, {}).transformer.embed_dim == 128
+    assert configure(translate, {"data": "pairs.tsv"}).transformer.embed_dim == 256
+
+
+def test_every_preset_is_a_configuration():
+    for name in translate.PRESETS:
+        assert configure(translate, {}, name)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"model": "transfomer"}, r"unknown --model 'transfomer'\. Expected one of .* Try: transformer"),
+        ({"modle": "rnn"}, r"unknown field --modle"),
+        ({"fit": {"epoch": 3}}, r"unknown field --fit\.epoch\. Try: qkv run RECIPE --help"),
+        ({"fit": {"epochs": 0}}, r"--fit\.epochs cannot be used\. Expected greater than 0; got 0"),
+        ({"split_seed": -1}, r"--split-seed cannot be used\. Expected greater than or equal to 0; got -1"),
+        ({"valid_share": 1.5}, r"--valid-share cannot be used"),
+    ],
+)
+def test_settings_that_cannot_be(chosen, message):
+    with pytest.raises(InputError, match=message):
+        configure(translate, chosen)
+
+
+def test_unknown_presets_and_recipes():
+    with pytest.raises(InputError, match=r"unknown preset 'tinny'.* Try: tiny"):
+        configure(translate, {}, "tinny")
+    with pytest.raises(InputError, match=r"unknown recipe 'translte'.* Try: translate"):
+        recipes.load("translte")
+
+
+def test_an_input_that_cannot_be_used_leaves_no_folder(tmp_path):
+    with pytest.raises(InputError):
+        run_recipe(Recipe(InputError("no")), "translate", {}, seed=0, out=tmp_path / "a", reporter=Reporter())
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(KeyboardInterrupt):  # this one can be resumed
+        run_recipe(Recipe(KeyboardInterrupt()), "translate", {}, seed=0, out=tmp_path / "a", reporter=Reporter())
+    assert (tmp_path / "a" / "config.json").exists()
+
+
+def swept(recipe, out, **changes):
+    varied = {"models": ["rnn", "transformer"], "heads": ["1", "2"]}
+    return sweep(
+        recipe, "translate", {}, **{"varied": varied, "seeds": [3, 4], "out": out, "reporter": Reporter()} | changes
+    )
+
+
+def test_a_sweep_trains_every_combination_once(tmp_path):
+    recipe = Recipe()
+    runs = swept(recipe, tmp_path)
+    names = [
+        f"{model}-heads{heads}-seed{seed}" for model in ("rnn", "transformer") for heads in (1, 2) for seed in (3, 4)
+    ]
+    assert recipe.trained == [(name, int(name[-1])) for name in names]
+    assert [run.path.name for run in runs] == names
+    assert [run.config["transformer"]["num_heads"] for run in runs] == [1, 1, 2, 2] * 2
+    again = Recipe()
+    assert [run.path for run in swept(again, tmp_path)] == [run.path for run in runs]
+    assert again.trained == []
+
+
+def test_a_sweep_goes_on_where_it_was_stopped(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        swept(Recipe(KeyboardInterrupt()), tmp_path)
+    recipe = Recipe()
+    assert len(swept(recipe, tmp_path)) == 8
+    assert recipe.trained[0] == ("rnn-heads1-seed3", 3)
+
+
+def test_sweeps_that_cannot_be_start_nothing(tmp_path):
+    for changes, message in (
+        ({"seeds": []}, "--seeds leaves nothing to train"),
+        ({"varied": {"models": []}}, "--models leaves nothing to train"),
+        ({"varied": {"models": ["rnn", "transfomer"]}}, "unknown --model 'transfomer'"),
+        ({"varied": {"head": ["1"]}}, "unknown option to vary 'head'.* Try: heads"),
+        ({"varied": {"heads": ["1", "x"]}}, r"--transformer\.num-heads cannot be used.*got 'x'"),
+    ):
+        recipe = Recipe()
+        with pytest.raises(InputError, match=message):
+            swept(recipe, tmp_path / "out", **changes)
+        assert recipe.trained == []
+    swept(Recipe(), tmp_path)
+    with pytest.raises(InputError, match=r"a run with other settings stands here\. Try: another --out"):
+        swept(Recipe(), tmp_path, preset="tiny")

@@ -1,0 +1,53 @@
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from qkv.recipes import comparison as pages
+from qkv.train import compare
+from qkv.types import Run
+
+
+def run(model: str, seed: int, bleu: float) -> Run:
+    history = [{"part": "valid", "step": 1, "seconds": 60.0 * i, "loss": 2.0 / i} for i in (1, 2)]
+    result = {
+        "metrics": {"bleu": bleu, "loss": 1.5}, "parameters": 1234567, "seconds": 90.0, "tokens_per_second": 7654.0,
+        "baselines": {"copy": {"bleu": 2.0}}, "test_data": "t",
+        "by_length": [{"words": "1-3", "sentences": 5, "bleu": bleu, "exact_match": 0.5}],
+    }  # fmt: skip
+    return Run(Path(f"{model}{seed}"), "translate", {"model": model}, seed, history, result)
+
+
+@pytest.fixture
+def two():
+    return compare([run("rnn", 0, 10.0), run("rnn", 1, 14.0), run("transformer", 0, 30.0)])
+
+
+def test_the_table_by_hand(two):
+    table = pages.table(two)
+    assert list(table.header) == ["", "seeds", "bleu", "loss", "parameters", "minutes", "tokens/s"]
+    assert [list(row) for row in table.rows] == [
+        # 10 and 14: mean 12, deviation sqrt(8), t(0.975, 1) = 12.706; 12.706 sqrt(8 / 2) = 25.4.
+        ["rnn", 2, "12.0 ± 25.4", "1.5000 ± 0.0000", "1,234,567", "1.5", "7,654"],
+        ["transformer", 1, "30.0", "1.5000", "1,234,567", "1.5", "7,654"],
+        ["copy", None, "2.0", None, None, None, None],
+    ]
+
+
+def test_what_is_written(two, tmp_path):
+    paths = pages.write(two, tmp_path / "new")
+    assert {path.name for path in paths} == {
+        "comparison.json", "comparison.html", "comparison.svg", "curves.svg", "by_length.svg"
+    }  # fmt: skip
+    assert json.loads((tmp_path / "new" / "comparison.json").read_text()) == two.as_json()
+    for path in (tmp_path / "new").glob("*.svg"):
+        assert ElementTree.parse(path).getroot().tag.endswith("svg")
+    page = (tmp_path / "new" / "comparison.html").read_text(encoding="utf-8")
+    for told in ("transformer", "12.0 ± 25.4", "How training went", "Score by length", "rnn1"):
+        assert told in page
+
+
+def test_a_single_seed_has_a_bar_and_no_interval(tmp_path):
+    pages.write(compare([run("rnn", 0, 10.0)]), tmp_path)
+    assert (tmp_path / "comparison.svg").stat().st_size > 1000
