@@ -112,6 +112,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             finish_swap(path)  # one that was cut in half earlier
             temporary.rename(new)  # complete from here on
             finish_swap(path)
+        except StorageError as error:  # of a file inside, under a name that lives only for a moment
+            raise StorageError(error.problem, hint=error.hint, path=path) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

@@ -67,7 +67,7 @@ def test_a_full_disk_leaves_the_state_before(tmp_path, monkeypatch, call):
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match=r"the disk is full. Try: free some space"):
+    with pytest.raises(StorageError, match=r"/state: the disk is full\. Try: free some space"):
         state.save(tmp_path / "state")
     assert {path.name: path.read_bytes() for path in (tmp_path / "state").iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
