@@ -209,8 +209,7 @@ def evaluate(
     finished = _finished(run)
     with _reporter() as reporter:
         document = recipes.load(finished.recipe).evaluate(finished, data, reporter)
-    lines = [f"{name:<12} {value:.4f}" for name, value in document["metrics"].items()]
-    _answer(document, "\n".join(lines), as_json=as_json)
+    _answer(document, "\n".join(_metric_lines(document["metrics"])), as_json=as_json)
 
 
 @app.command
@@ -369,9 +368,13 @@ def _run_document(run: Any) -> dict[str, Any]:
     return {"run": str(run.path), "recipe": run.recipe, "seed": run.seed, **run.result}
 
 
+def _metric_lines(metrics: dict[str, float]) -> list[str]:
+    return [f"{name:<12} {value:.4f}" for name, value in metrics.items()]
+
+
 def _run_text(run: Any) -> str:
-    lines = [f"{name:<12} {value:.4f}" for name, value in run.metrics.items()]
-    return "\n".join([*lines, f"{'run':<12} {run.path}", f"{'report':<12} {run.path / 'report.html'}"])
+    lines = [*_metric_lines(run.metrics), f"{'run':<12} {run.path}", f"{'report':<12} {run.path / 'report.html'}"]
+    return "\n".join(lines)
 
 
 def _compared(comparison: Any, out: Path, *, as_json: bool) -> None:

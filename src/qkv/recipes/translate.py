@@ -515,7 +515,7 @@ def evaluate(run: Run, data: str | None, reporter: Reporter) -> Json:
         shuffle=False,
     )
     return {
-        "metrics": judged.scores.metrics | {"loss": mean_loss(translator.model, batches, device=_device())},
+        "metrics": judged.scores.metrics | {"loss": mean_loss(translator.model, batches, device=translator.device)},
         "signatures": judged.scores.signatures,
         "sentences": len(judged.sources),
         "too_long_for_loss": batches.dropped,
