@@ -4,16 +4,15 @@ The fast forms compute no weights unless asked; `output == weights @ value` hold
 attend to gets zeros. Each form has its naive twin below it, which is the definition that the tests hold it to.
 """
 
-from itertools import product
-
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from qkv.errors import InputError, InputTypeError
-from qkv.functional.dropout import dropout as drop
-from qkv.functional.mask import causal_mask, combine_masks
+from qkv.errors import InputError
+from qkv.functional._inputs import check_finite, check_inputs
+from qkv.functional._naive import exponential, naive_attention
+from qkv.functional._softmax import attend, full_scale, masked_softmax, softmax_weights
+from qkv.functional.mask import full_mask
 
 
 def softmax_attention_weights(
@@ -33,16 +32,17 @@ def softmax_attention_weights(
         is_causal: no query sees a key after it; the last query sits at the last key. Adds to `mask`.
 
     Raises:
-        InputTypeError: a mask that is not boolean.
-        InputError: a mask that does not broadcast to the weights.
+        InputTypeError: tensors that are not floating, or a mask that is not boolean.
+        InputError: shapes that cannot go together, NaN or infinity, or scores that overflow.
 
     >>> query, key = torch.zeros(1, 2), torch.ones(4, 2)
     >>> softmax_attention_weights(query, key, torch.tensor([[True, True, False, False]]))
     tensor([[0.5000, 0.5000, 0.0000, 0.0000]])
     """
-    mask = _full_mask(query, key, mask, is_causal)
-    query_scaled = query * (query.shape[-1] ** -0.5 if scale is None else scale)
-    return _masked_softmax(query_scaled @ key.mT, mask).to(query.dtype)
+    check_inputs(query=query, key=key)
+    weights = softmax_weights(query, key, mask, scale=scale, is_causal=is_causal)
+    check_finite(weights, query=query, key=key)
+    return weights
 
 
 def softmax_attention(
@@ -70,30 +70,19 @@ def softmax_attention(
         need_weights: also return the weights.
 
     Raises:
-        InputTypeError: a mask that is not boolean.
-        InputError: a mask that does not broadcast to the weights.
+        InputTypeError: tensors that are not floating, or a mask that is not boolean.
+        InputError: shapes that cannot go together, NaN or infinity, or scores that overflow.
 
     >>> query, key, value = torch.zeros(1, 2), torch.ones(2, 2), torch.tensor([[1.0], [3.0]])
     >>> softmax_attention(query, key, value, need_weights=True)
     (tensor([[2.]]), tensor([[0.5000, 0.5000]]))
     """
-    if need_weights:
-        weights = softmax_attention_weights(query, key, mask, scale=scale, is_causal=is_causal)
-        weights = drop(weights, dropout)
-        return weights @ value, weights
-    if mask is not None or query.shape[-2] != key.shape[-2]:  # the fused path takes one or the other, and only squares
-        mask, is_causal = _full_mask(query, key, mask, is_causal), False
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and torch.is_grad_enabled():
-        # torch's backward in bfloat16 takes three to eight times as long as in float32 up to 256 keys.
-        with torch.autocast("cpu", enabled=False):
-            output, _ = softmax_attention(
-                query.float(), key.float(), value.float(), mask, scale=scale, is_causal=is_causal, dropout=dropout
-            )
-        return output.bfloat16(), None
-    output = F.scaled_dot_product_attention(
-        query, key, value, mask, dropout_p=dropout, is_causal=is_causal, scale=scale
+    check_inputs(query=query, key=key, value=value)
+    output, weights = attend(
+        query, key, value, mask, scale=scale, is_causal=is_causal, dropout=dropout, need_weights=need_weights
     )
-    return output, None
+    check_finite(output, query=query, key=key, value=value)
+    return output, weights
 
 
 def naive_softmax_attention(
@@ -106,9 +95,119 @@ def naive_softmax_attention(
     is_causal: bool = False,
 ) -> tuple[Float[Tensor, "*batch queries value_dim"], Float[Tensor, "*batch queries keys"]]:
     """The definition of `softmax_attention`: for each query, the softmax over the keys that it may attend to."""
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    return _naive_attention(
-        lambda q, keys: keys @ q * scale, query, key, value, _full_mask(query, key, mask, is_causal)
+    factor = full_scale(query, scale)
+    mask = full_mask(query, key, mask, is_causal)
+    return naive_attention(lambda q, keys: exponential(keys @ q * factor), query, key, value, mask)
+
+
+def cosine_attention(
+    query: Float[Tensor, "*batch queries head_dim"],
+    key: Float[Tensor, "*batch keys head_dim"],
+    value: Float[Tensor, "*batch keys value_dim"],
+    mask: Bool[Tensor, "*#batch #queries keys"] | None = None,
+    *,
+    scale: float = 1.0,
+    is_causal: bool = False,
+    dropout: float = 0.0,
+    need_weights: bool = False,
+) -> tuple[Float[Tensor, "*batch queries value_dim"], Float[Tensor, "*batch queries keys"] | None]:
+    """`softmax(scale * cos(query, key)) @ value` (Graves et al. 2014, eq. 5 and 6), and the weights if asked for.
+
+    Cosines differ by 2 at most, so no weight is more than `exp(2 * scale)` times another: sharp weights take a scale of
+    10 or more. The cosine with a vector of zeros is 0.
+
+    Args:
+        query, key, value, mask, is_causal, dropout, need_weights: as in `softmax_attention`.
+        scale: the sharpness.
+
+    Raises:
+        InputTypeError: tensors that are not floating, or a mask that is not boolean.
+        InputError: shapes that cannot go together, NaN or infinity, or scores that overflow.
+
+    >>> query, key, value = torch.tensor([[9.0, 0.0]]), torch.tensor([[0.0, 5.0], [0.0, -1.0]]), torch.eye(2)
+    >>> cosine_attention(query, key, value)[0]
+    tensor([[0.5000, 0.5000]])
+    """
+    check_inputs(query=query, key=key, value=value)
+    output, weights = attend(
+        _unit(query),
+        _unit(key),
+        value,
+        mask,
+        scale=scale,
+        is_causal=is_causal,
+        dropout=dropout,
+        need_weights=need_weights,
+    )
+    check_finite(output, query=query, key=key, value=value)
+    return output, weights
+
+
+def naive_cosine_attention(
+    query: Float[Tensor, "*batch queries head_dim"],
+    key: Float[Tensor, "*batch keys head_dim"],
+    value: Float[Tensor, "*batch keys value_dim"],
+    mask: Bool[Tensor, "*#batch #queries keys"] | None = None,
+    *,
+    scale: float = 1.0,
+    is_causal: bool = False,
+) -> tuple[Float[Tensor, "*batch queries value_dim"], Float[Tensor, "*batch queries keys"]]:
+    """The definition of `cosine_attention`, for vectors that are not zero."""
+    mask = full_mask(query, key, mask, is_causal)
+    return naive_attention(
+        lambda q, keys: exponential(scale * keys @ q / (keys.norm(dim=-1) * q.norm())), query, key, value, mask
+    )
+
+
+def bilinear_attention(
+    query: Float[Tensor, "*batch queries query_dim"],
+    key: Float[Tensor, "*batch keys key_dim"],
+    value: Float[Tensor, "*batch keys value_dim"],
+    weight: Float[Tensor, "*#batch query_dim key_dim"],
+    mask: Bool[Tensor, "*#batch #queries keys"] | None = None,
+    *,
+    is_causal: bool = False,
+    dropout: float = 0.0,
+    need_weights: bool = False,
+) -> tuple[Float[Tensor, "*batch queries value_dim"], Float[Tensor, "*batch queries keys"] | None]:
+    """`softmax(query @ weight @ key.mT) @ value` (Luong et al. 2015, section 3.1, "general"), and the weights if asked.
+
+    Args:
+        query, key, value, mask, is_causal, dropout, need_weights: as in `softmax_attention`, but that queries and keys
+            may differ in width.
+        weight: `W`, one for all or one for each head; whatever scale is wanted is in it.
+
+    Raises:
+        InputTypeError: tensors that are not floating, or a mask that is not boolean.
+        InputError: shapes that cannot go together, NaN or infinity, or scores that overflow.
+
+    >>> query, key, value = torch.zeros(1, 3), torch.ones(2, 2), torch.tensor([[1.0], [3.0]])
+    >>> bilinear_attention(query, key, value, torch.ones(3, 2))[0]
+    tensor([[2.]])
+    """
+    check_inputs(query=query, key=key, value=value, same_width=False)
+    _check_bilinear(query, key, weight)
+    output, weights = attend(
+        query @ weight, key, value, mask, scale=1.0, is_causal=is_causal, dropout=dropout, need_weights=need_weights
+    )
+    check_finite(output, query=query, key=key, value=value, weight=weight)
+    return output, weights
+
+
+def naive_bilinear_attention(
+    query: Float[Tensor, "*batch queries query_dim"],
+    key: Float[Tensor, "*batch keys key_dim"],
+    value: Float[Tensor, "*batch keys value_dim"],
+    weight: Float[Tensor, "*#batch query_dim key_dim"],
+    mask: Bool[Tensor, "*#batch #queries keys"] | None = None,
+    *,
+    is_causal: bool = False,
+) -> tuple[Float[Tensor, "*batch queries value_dim"], Float[Tensor, "*batch queries keys"]]:
+    """The definition of `bilinear_attention`: scores `sum_ab q_a W_ab k_b`."""
+    mask = full_mask(query, key, mask, is_causal)
+    weight = weight.expand(*query.shape[:-2], -1, -1)
+    return naive_attention(
+        lambda q, keys, w: exponential(torch.einsum("a,ab,jb->j", q, w, keys)), query, key, value, mask, weight
     )
 
 
@@ -127,15 +226,17 @@ def additive_attention_weights(
         mask: True where a query may attend to a key; broadcasts to the weights.
 
     Raises:
-        InputTypeError: a mask that is not boolean.
-        InputError: a mask that does not broadcast to the weights.
+        InputTypeError: tensors that are not floating, or a mask that is not boolean.
+        InputError: shapes that cannot go together, NaN or infinity, or scores that overflow.
 
     >>> additive_attention_weights(torch.zeros(1, 3), torch.zeros(2, 3), torch.ones(3))
     tensor([[0.5000, 0.5000]])
     """
-    mask = _full_mask(query, key, mask, is_causal=False)
+    check_inputs(query=query, key=key)
     scores = torch.tanh(query[..., :, None, :] + key[..., None, :, :]) @ scorer
-    return _masked_softmax(scores, mask).to(query.dtype)
+    weights = masked_softmax(scores, full_mask(query, key, mask)).to(query.dtype)
+    check_finite(weights, query=query, key=key, scorer=scorer)
+    return weights
 
 
 def additive_attention(
@@ -155,8 +256,8 @@ def additive_attention(
         mask: True where a query may attend to a key; broadcasts to the weights.
 
     Raises:
-        InputTypeError: a mask that is not boolean.
-        InputError: a mask that does not broadcast to the weights.
+        InputTypeError: tensors that are not floating, or a mask that is not boolean.
+        InputError: shapes that cannot go together, NaN or infinity, or scores that overflow.
 
     >>> output, weights = additive_attention(
     ...     torch.zeros(1, 3), torch.zeros(2, 3), torch.tensor([[1.0], [3.0]]), torch.ones(3)
@@ -164,8 +265,11 @@ def additive_attention(
     >>> output
     tensor([[2.]])
     """
+    check_inputs(query=query, key=key, value=value)
     weights = additive_attention_weights(query, key, scorer, mask)
-    return weights @ value, weights
+    output = weights @ value
+    check_finite(output, query=query, key=key, value=value)
+    return output, weights
 
 
 def naive_additive_attention(
@@ -176,59 +280,29 @@ def naive_additive_attention(
     mask: Bool[Tensor, "*#batch #queries keys"] | None = None,
 ) -> tuple[Float[Tensor, "*batch queries value_dim"], Float[Tensor, "*batch queries keys"]]:
     """The definition of `additive_attention`: for each query, the softmax over the keys that it may attend to."""
-    return _naive_attention(
-        lambda q, keys: torch.stack([scorer @ torch.tanh(q + k) for k in keys]),
+    return naive_attention(
+        lambda q, keys: exponential(torch.stack([scorer @ torch.tanh(q + k) for k in keys])),
         query,
         key,
         value,
-        _full_mask(query, key, mask, is_causal=False),
+        full_mask(query, key, mask),
     )
 
 
-def _masked_softmax(
-    scores: Float[Tensor, "*batch queries keys"], mask: Bool[Tensor, "*#batch #queries keys"] | None
-) -> Float[Tensor, "*batch queries keys"]:
-    if mask is None:  # torch's softmax sums in single precision where scores are in half
-        return scores.softmax(dim=-1)
-    # The lowest number instead of -inf: a row without keys is then finite in both directions, and zeroed after.
-    lowest = torch.finfo(scores.dtype).min
-    return scores.masked_fill(~mask, lowest).softmax(dim=-1).masked_fill(~mask, 0)
+def _unit(x: Tensor) -> Tensor:
+    """`x / |x|`, and zeros, with a gradient of zero, where `x` is."""
+    # Entries are brought to 1 at most before they are squared, so that squares neither overflow nor vanish. By that
+    # factor, too, the cosine does not change: no gradient goes through it.
+    largest = x.detach().abs().amax(dim=-1, keepdim=True)
+    x = x / largest.masked_fill(largest == 0, torch.inf)
+    square = x.square().sum(dim=-1, keepdim=True)
+    return x * square.masked_fill(square == 0, 1).rsqrt()
 
 
-def _full_mask(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor | None:
-    """`mask`, checked, and joined with the causal one if asked."""
-    queries, keys = query.shape[-2], key.shape[-2]
-    if mask is not None:
-        if mask.dtype != torch.bool:
-            raise InputTypeError(
-                "the mask is of a type that cannot be used",
-                expected="a boolean mask, True where a query may attend to a key",
-                got=str(mask.dtype),
-                hint="mask.bool(), or mask_from_torch for masks made for torch.nn",
-            )
-        shape = (*query.shape[:-2], queries, keys)
-        sizes = zip(reversed(mask.shape), reversed(shape), strict=False)
-        if mask.dim() > len(shape) or any(size not in (1, wanted) for size, wanted in sizes):
-            raise InputError(
-                "the mask does not fit the weights",
-                expected=f"a shape that broadcasts to {tuple(shape)}",
-                got=f"{tuple(mask.shape)}",
-            )
-    return combine_masks(mask, causal_mask(queries, keys, device=query.device)) if is_causal else mask
-
-
-def _naive_attention(score, query, key, value, mask):
-    *batch, queries, keys = (*query.shape[:-1], key.shape[-2])
-    mask = torch.ones(keys, dtype=torch.bool, device=query.device) if mask is None else mask
-    mask = mask.expand(*batch, queries, keys)
-    weights, output = query.new_zeros(*batch, queries, keys), query.new_zeros(*batch, queries, value.shape[-1])
-    for *item, i in product(*map(range, (*batch, queries))):
-        allowed = mask[(*item, i)].nonzero().flatten().tolist()
-        if not allowed:
-            continue
-        scores = score(query[(*item, i)], key[(*item, allowed)])
-        shares = (scores - scores.max()).exp()
-        shares = shares / shares.sum()
-        weights[(*item, i, allowed)] = shares
-        output[(*item, i)] = shares @ value[(*item, allowed)]
-    return output, weights
+def _check_bilinear(query: Tensor, key: Tensor, weight: Tensor) -> None:
+    if not torch.compiler.is_compiling() and weight.shape[-2:] != (query.shape[-1], key.shape[-1]):
+        raise InputError(
+            "weight does not fit query and key",
+            expected=f"(..., {query.shape[-1]}, {key.shape[-1]})",
+            got=f"{tuple(weight.shape)}",
+        )

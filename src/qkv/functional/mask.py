@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from qkv.errors import InputError, InputTypeError
+from qkv.functional._inputs import check_edges
 
 
 def causal_mask(
@@ -25,6 +26,63 @@ def causal_mask(
     """
     keys = queries if keys is None else keys
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+
+
+def window_mask(
+    queries: int,
+    keys: int,
+    window: int,
+    *,
+    is_causal: bool = False,
+    device: torch.device | str | None = None,
+) -> Bool[Tensor, "queries keys"]:
+    """The mask under which a query sees the keys at most `window` away; if causal, none after it.
+
+    Args:
+        queries, keys: how many of each; the last query sits at the last key.
+        window: the largest distance, so that a query sees up to `2 * window + 1` keys, or `window + 1` if causal.
+        is_causal: whether what comes after a query is hidden from it.
+        device: where the mask is made.
+
+    Raises:
+        InputError: a `window` below 0.
+
+    >>> window_mask(3, 4, 1).int()
+    tensor([[1, 1, 1, 0],
+            [0, 1, 1, 1],
+            [0, 0, 1, 1]], dtype=torch.int32)
+    """
+    check_window(window)
+    past = keys - queries
+    band = torch.ones(queries, keys, dtype=torch.bool, device=device)
+    return band.tril(past if is_causal else past + window).triu(past - window)
+
+
+def check_window(window: int) -> None:
+    """Refuses what is not a whole number from 0 on."""
+    if not isinstance(window, int) or window < 0:
+        raise InputError("window cannot be a distance", expected="a whole number from 0 on", got=str(window))
+
+
+def mask_from_edges(edge_index: Int[Tensor, "2 edges"], nodes: int) -> Bool[Tensor, "nodes nodes"]:
+    """The mask under which a node sees those from which an edge leads to it, and itself only by an edge of its own.
+
+    Args:
+        edge_index: sources above targets: targets are the queries, sources the keys.
+        nodes: how many there are.
+
+    Raises:
+        InputTypeError: numbers of nodes that are not 64-bit integers.
+        InputError: an `edge_index` of another shape, or with numbers out of range.
+
+    >>> mask_from_edges(torch.tensor([[0, 0], [1, 0]]), 2).int()
+    tensor([[1, 0],
+            [1, 0]], dtype=torch.int32)
+    """
+    check_edges(edge_index, nodes)
+    source, target = edge_index
+    mask = torch.zeros(nodes, nodes, dtype=torch.bool, device=edge_index.device)
+    return mask.index_put((target, source), torch.ones_like(source, dtype=torch.bool))
 
 
 def padding_mask(real: Bool[Tensor, "batch keys"]) -> Bool[Tensor, "batch 1 1 keys"]:
@@ -65,6 +123,33 @@ def combine_masks(*masks: Bool[Tensor, "..."] | None) -> Bool[Tensor, "..."] | N
             expected="shapes that broadcast to (batch, heads, queries, keys)",
             got=" and ".join(str(tuple(mask.shape)) for mask in given),
         ) from error
+
+
+def full_mask(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool = False) -> Tensor | None:
+    """`mask`, held to the shape of the weights, and joined with the causal one if asked.
+
+    Raises:
+        InputTypeError: a mask that is not boolean.
+        InputError: a mask that does not broadcast to the weights.
+    """
+    queries, keys = query.shape[-2], key.shape[-2]
+    if mask is not None:
+        if mask.dtype != torch.bool:
+            raise InputTypeError(
+                "the mask is of a type that cannot be used",
+                expected="a boolean mask, True where a query may attend to a key",
+                got=str(mask.dtype),
+                hint="mask.bool(), or mask_from_torch for masks made for torch.nn",
+            )
+        shape = (*query.shape[:-2], queries, keys)
+        sizes = zip(reversed(mask.shape), reversed(shape), strict=False)
+        if mask.dim() > len(shape) or any(size not in (1, wanted) for size, wanted in sizes):
+            raise InputError(
+                "the mask does not fit the weights",
+                expected=f"a shape that broadcasts to {tuple(shape)}",
+                got=f"{tuple(mask.shape)}",
+            )
+    return combine_masks(mask, causal_mask(queries, keys, device=query.device)) if is_causal else mask
 
 
 def mask_from_torch(
