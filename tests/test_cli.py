@@ -161,7 +161,7 @@ def test_the_command_of_a_report_makes_the_run_again(qkv_cli, trained, monkeypat
 def test_a_sweep_leaves_one_comparison_and_trains_nothing_twice(qkv_cli, swept, digit_pairs, small, monkeypatch):
     for name in ("comparison.html", "comparison.svg", "comparison.json"):
         assert (swept / name).stat().st_size > 0
-    monkeypatch.setattr(translate, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(translate, "run", lambda *_, **__: pytest.fail("trained again"))
     models = ("--models", "rnn,rnn-attention,transformer", "--seeds", 2)
     answer = qkv_cli("run", "translate", *models, "--data", digit_pairs, *small, "--out", swept, "--json")
     assert answer.code == 0, answer.err
@@ -336,7 +336,7 @@ def test_data_that_cannot_be_read(qkv_cli, trained, small, tmp_path, case):
             ["run", "translate", "--split-seed", "-1"],
             "--split-seed cannot be used. Expected greater",
         ),
-        (["run", "translate", "--seeds", "0"], "--seeds leaves nothing to train. Expected at least one"),
+        (["run", "translate", "--seeds", "0"], "--seeds leaves nothing to run. Expected at least one"),
         (["run", "translate", "--threads", "0"], "--threads is too small. Expected at least 1; got 0"),
         (["run", "translate", "--models", "rnn,transfomer"], "unknown --model 'transfomer'"),
         (["compare"], "no runs to compare. Expected run folders. Try: qkv compare runs/*"),

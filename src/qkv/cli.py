@@ -30,14 +30,14 @@ app = App(
 
 Exit codes: 0 done, 1 a check found something wrong, 2 the input was unusable.""",
 )
-run_app = App(name="run", help="Train a recipe: `qkv run RECIPE --help` lists its settings.")
+run_app = App(name="run", help="Run a recipe: `qkv run RECIPE --help` lists its settings.")
 compare_app = App(name="compare", help="Put runs side by side: one table with 95 % intervals, one chart.")
 app.command(run_app)
 app.command(compare_app)
 for _name, _entry in RECIPES.items():
     # Loaded by name when it is asked for: a recipe's settings are its options, and reading them imports torch.
     run_app.command(f"qkv.cli:run_{_name}", name=_name, help=_entry.summary)
-    compare_app.command(f"qkv.cli:run_{_name}", name=_name, help=f"Train the recipe {_name!r} several times first.")
+    compare_app.command(f"qkv.cli:run_{_name}", name=_name, help=f"Run the recipe {_name!r} several times first.")
 
 RunPath = Annotated[Path, Parameter(help="A run folder.")]
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="One JSON document on standard output.")]
@@ -85,7 +85,7 @@ def _answer(document: dict[str, Any], text: str, *, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-# -- training --------------------------------------------------------------------------------------------------------
+# -- running ---------------------------------------------------------------------------------------------------------
 
 
 def __getattr__(name: str) -> Callable[..., None]:
@@ -96,22 +96,28 @@ def __getattr__(name: str) -> Callable[..., None]:
 
 
 def _runner(name: str) -> Callable[..., None]:
-    """The command that runs the recipe `name`; the fields of its configuration are its options."""
+    """The command that runs the recipe `name`: its options are the fields of its configuration, and what it varies."""
+    from pydantic import Field, create_model
+
     from qkv import recipes
     from qkv.recipes import base
     from qkv.train import compare as compare_runs
 
     recipe = recipes.load(name)
     kind: Any = recipe.CONFIG
+    sweeps: dict[str, Any] = {
+        option: (str | None, Field(None, description=f"Run with each of several {_option(field)}, parted by commas."))
+        for option, field in recipe.VARIATIONS.items()
+    }
+    several: Any = create_model("Several", **sweeps)
 
     def command(
         *,
         config: Annotated[kind, Parameter(name="*")] = kind(),  # noqa: B008  # pyright: ignore - known when it runs
         preset: Annotated[str | None, Parameter(help=f"Settings by name: {', '.join(recipe.PRESETS)}.")] = None,
-        seed: Annotated[int, Parameter(help="Decides initial weights and the order of data.")] = 0,
-        seeds: Annotated[int | None, Parameter(help="Train with so many seeds, from --seed on.")] = None,
-        models: Annotated[str | None, Parameter(help="Train several models: names parted by commas.")] = None,
-        heads: Annotated[str | None, Parameter(help="Train with several numbers of heads: 1,2,4,8.")] = None,
+        seed: Annotated[int, Parameter(help="Decides all that is drawn: initial weights, the order of data.")] = 0,
+        seeds: Annotated[int | None, Parameter(help="Run with so many seeds, from --seed on.")] = None,
+        swept: Annotated[several, Parameter(name="*")] = several(),  # noqa: B008  # pyright: ignore - as above
         out: Annotated[Path | None, Parameter(help="Where to write; by default a new folder in runs/.")] = None,
         threads: Annotated[int | None, Parameter(help="Processor threads.")] = None,
         as_json: AsJson = False,
@@ -120,13 +126,13 @@ def _runner(name: str) -> Callable[..., None]:
         chosen = config.model_dump(mode="json", exclude_unset=True)
         varied = {
             option: [value.strip() for value in values.split(",") if value.strip()]
-            for option, values in (("models", models), ("heads", heads))
-            if values is not None
+            for option, values in swept.model_dump(exclude_none=True).items()
         }
         with _reporter() as reporter:
             if not varied and seeds is None:
-                settled = base.configure(recipe, chosen, preset)
-                where = out or _free(Path("runs") / f"{name}-{getattr(settled, 'model', 'run')}-seed{seed}")
+                settled: Any = base.configure(recipe, chosen, preset)
+                called = [name, *([settled.model] if hasattr(settled, "model") else []), f"seed{seed}"]
+                where = out or _free(Path("runs") / "-".join(called))
                 run = base.run(recipe, name, chosen, seed=seed, out=where, preset=preset, reporter=reporter)
             else:
                 where = out or _free(Path("runs") / f"{name}-comparison")
@@ -160,7 +166,7 @@ def resume(
     folder = RunFolder.open(run)
     if not folder.read().finished:
         with _reporter() as reporter:
-            recipes.load(folder.recipe).train(folder, reporter, other_threads=other_threads)
+            recipes.load(folder.recipe).run(folder, reporter, other_threads=other_threads)
     finished = folder.finished()
     _answer(_run_document(finished), _run_text(finished), as_json=as_json)
 
@@ -204,11 +210,10 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a run on other data."""
-    from qkv import recipes
-
     finished = _finished(run)
+    score = _verb(finished, "evaluate")
     with _reporter() as reporter:
-        document = recipes.load(finished.recipe).evaluate(finished, data, reporter)
+        document = score(finished, data, reporter)
     _answer(document, "\n".join(_metric_lines(document["metrics"])), as_json=as_json)
 
 
@@ -222,11 +227,10 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Write a run's predictions for unlabelled data."""
-    from qkv import recipes
-
     finished = _finished(run)
+    write = _verb(finished, "predict")
     with _reporter() as reporter:
-        document = recipes.load(finished.recipe).predict(finished, data, out, reporter)
+        document = write(finished, data, out, reporter)
     _answer(document, str(out), as_json=as_json)
 
 
@@ -243,12 +247,12 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Predict, and show what was attended to: a page that needs no network, SVG and PNG."""
-    from qkv import draw, files, recipes
+    from qkv import draw, files
 
     finished = _finished(run)
     if out is not None and not out.name:
         raise InputError("--out is not the path of a figure", expected="a path without ending", got=str(out))
-    shown = recipes.load(finished.recipe).show(finished, text, layer=layer, head=head)
+    shown = _verb(finished, "show")(finished, text, layer=layer, head=head)
     stem = out or finished.path / "shown" / _file_name(text)
     written = {
         "page": files.write_text(
@@ -303,6 +307,17 @@ def _finished(path: Path) -> Any:
     from qkv.train import RunFolder
 
     return RunFolder.open(path).finished()
+
+
+def _verb(run: Any, name: Any) -> Callable[..., Any]:
+    from qkv import recipes
+    from qkv.recipes import base
+
+    return base.verb(recipes.load(run.recipe), run, name)
+
+
+def _option(field: str) -> str:
+    return "--" + field.replace("_", "-")
 
 
 def _use_threads(threads: int | None) -> None:

@@ -1,10 +1,16 @@
+from pathlib import Path
+from typing import Annotated
+
 import pytest
+from pydantic import PositiveInt
 
 from qkv import recipes
 from qkv.errors import InputError
 from qkv.recipes import translate
-from qkv.recipes.base import Reporter, configure, sweep
+from qkv.recipes.base import PARTED, Reporter, command, configure, sweep, validated, verb
 from qkv.recipes.base import run as run_recipe
+from qkv.train import RunFolder
+from qkv.types import Config, Run
 
 
 class Recipe:
@@ -16,18 +22,15 @@ class Recipe:
     def __init__(self, fails=None):
         self.trained, self.fails = [], fails
 
-    def train(self, folder, reporter, *, other_threads=False):
+    def run(self, folder, reporter, *, other_threads=False):
         del reporter, other_threads
         self.trained.append((folder.path.name, folder.seed))
         if self.fails:
             raise self.fails
         folder.write_result({"metrics": {}})
 
-    def evaluate(self, run, data, reporter): ...
-
-    def predict(self, run, data, out, reporter): ...
-
-    def show(self, run, text, *, layer=None, head=None): ...
+    def evaluate(self, run, data, reporter):
+        return {"metrics": {}, "given": (run, data, reporter)}
 
 
 def test_what_is_chosen_stands_over_the_preset_and_that_over_the_defaults():
@@ -79,6 +82,41 @@ def test_an_input_that_cannot_be_used_leaves_no_folder(tmp_path):
     assert (tmp_path / "a" / "config.json").exists()
 
 
+def test_a_verb_is_the_recipes_own_or_refused():
+    run = Run(Path("runs/a"), "silent", {}, 0, [], {"metrics": {}})
+    assert verb(Recipe(), run, "evaluate")("run", None, "reporter")["given"] == ("run", None, "reporter")
+    with pytest.raises(InputError, match=r"a: a run of silent leaves nothing to show\..* Try: its report, runs/a/"):
+        verb(Recipe(), run, "show")
+
+
+class Several(Config):
+    numbers: Annotated[tuple[PositiveInt, ...], PARTED] = (2, 3)
+
+
+class SeveralRecipe(Recipe):
+    CONFIG, PRESETS, VARIATIONS = Several, {"default": {}}, {}
+
+    def default_preset(self, config):
+        del config
+        return "default"
+
+
+@pytest.mark.parametrize("given", [["5,7", "11"], "5, 7,11", [5, 7, 11], (5, 7, 11)])
+def test_several_values_are_parted_by_commas(given):
+    assert validated(Several, {"numbers": given}).numbers == (5, 7, 11)
+
+
+@pytest.mark.parametrize(("given", "got"), [("5,x", "'x'"), (["5", "0"], "'0'"), ("", "''"), (3, "3")])
+def test_a_wrong_value_among_several_is_named(given, got):
+    with pytest.raises(InputError, match=rf"--numbers cannot be used\..*got {got}"):
+        validated(Several, {"numbers": given})
+
+
+def test_a_command_names_several_values_as_they_are_typed(tmp_path):
+    folder = RunFolder.create(tmp_path / "a", recipe="several", config={"numbers": [5, 7]}, seed=3)
+    assert command(SeveralRecipe(), "several", folder) == "qkv run several --numbers 5,7 --seed 3"
+
+
 def swept(recipe, out, **changes):
     varied = {"models": ["rnn", "transformer"], "heads": ["1", "2"]}
     return sweep(
@@ -110,8 +148,8 @@ def test_a_sweep_goes_on_where_it_was_stopped(tmp_path):
 
 def test_sweeps_that_cannot_be_start_nothing(tmp_path):
     for changes, message in (
-        ({"seeds": []}, "--seeds leaves nothing to train"),
-        ({"varied": {"models": []}}, "--models leaves nothing to train"),
+        ({"seeds": []}, "--seeds leaves nothing to run"),
+        ({"varied": {"models": []}}, "--models leaves nothing to run"),
         ({"varied": {"models": ["rnn", "transfomer"]}}, "unknown --model 'transfomer'"),
         ({"varied": {"head": ["1"]}}, "unknown option to vary 'head'.* Try: heads"),
         ({"varied": {"heads": ["1", "x"]}}, r"--transformer\.num-heads cannot be used.*got 'x'"),

@@ -48,6 +48,17 @@ def test_what_is_written(two, tmp_path):
         assert told in page
 
 
+def test_runs_that_train_nothing_are_compared_by_what_they_have(tmp_path):
+    runs = [Run(Path(str(seed)), "scaling", {}, seed, [], {"metrics": {"exponent": 2.0 + seed}}) for seed in (0, 1)]
+    comparison = compare(runs)
+    assert list(pages.table(comparison).header) == ["", "seeds", "exponent"]
+    assert not pages.table(comparison).best
+    assert {path.name for path in pages.write(comparison, tmp_path)} == {
+        "comparison.json", "comparison.html", "comparison.svg"
+    }  # fmt: skip
+    assert "training" not in (tmp_path / "comparison.html").read_text(encoding="utf-8")
+
+
 def test_a_single_seed_has_a_bar_and_no_interval(tmp_path):
     pages.write(compare([run("rnn", 0, 10.0)]), tmp_path)
     assert (tmp_path / "comparison.svg").stat().st_size > 1000

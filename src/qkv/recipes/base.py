@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 
 from qkv.errors import InputError, unknown_name
 from qkv.train import Progress, RunFolder, flat
@@ -39,7 +39,14 @@ class Shown:
 
 @runtime_checkable
 class Recipe(Protocol):
-    """What every module of this room offers."""
+    """What every module of this room offers.
+
+    Where runs leave something to use, it offers more, each of it found by `verb`:
+
+    - `evaluate(run, data: str | None, reporter) -> Json`: scores on other data, or again on the test part.
+    - `predict(run, data: str, out: Path, reporter) -> Json`: writes predictions for data without targets.
+    - `show(run, text, *, layer: int | None, head: int | None) -> Shown`: a prediction, and what was attended to.
+    """
 
     CONFIG: type[Config]
     PRESETS: Mapping[str, Json]
@@ -51,21 +58,37 @@ class Recipe(Protocol):
         """The preset that fits the data of `config`."""
         ...
 
-    def train(self, folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -> None:
-        """Trains what the folder says, from its saved state where there is one; leaves weights, result and report."""
+    def run(self, folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -> None:
+        """Does what the folder says, from its saved state where there is one; leaves result, report and weights."""
         ...
 
-    def evaluate(self, run: Run, data: str | None, reporter: Reporter) -> Json:
-        """Scores on other data, or again on the test part."""
-        ...
 
-    def predict(self, run: Run, data: str, out: Path, reporter: Reporter) -> Json:
-        """Writes predictions for data without targets."""
-        ...
+def verb(recipe: Recipe, run: Run, name: Literal["evaluate", "predict", "show"]) -> Callable[..., Any]:
+    """What `recipe` offers to do with its runs under this name.
 
-    def show(self, run: Run, text: str, *, layer: int | None = None, head: int | None = None) -> Shown:
-        """A prediction, and what was attended to."""
-        ...
+    Raises:
+        InputError: its runs leave nothing to do that with.
+    """
+    if not hasattr(recipe, name):
+        raise InputError(
+            f"a run of {run.recipe} leaves nothing to {name}",
+            expected="a run of a recipe that trains a model for it",
+            hint=f"its report, {run.path / 'report.html'}",
+            path=run.path,
+        )
+    return getattr(recipe, name)
+
+
+def _parted(given: Any) -> Any:
+    """`["1,2", "3"]`, as options come, as `["1", "2", "3"]`; anything but text stays as it is."""
+    texts = [given] if isinstance(given, str) else given
+    if isinstance(texts, Sequence) and all(isinstance(text, str) for text in texts):
+        return [part.strip() for text in texts for part in text.split(",")]
+    return given
+
+
+PARTED = BeforeValidator(_parted)
+"""For settings of several values: on the command line they are parted by commas."""
 
 
 def configure(recipe: Recipe, chosen: Json, preset: str | None = None) -> Config:
@@ -91,7 +114,8 @@ def validated(kind: type[Config], values: Json) -> Any:
 def invalid(error: ValidationError) -> InputError:
     """What is wrong with the first field that pydantic refused."""
     first = error.errors(include_url=False)[0]
-    field = "--" + ".".join(str(part) for part in first["loc"]).replace("_", "-")
+    # A number is a place in a setting of several values, which are one option.
+    field = "--" + ".".join(part for part in first["loc"] if isinstance(part, str)).replace("_", "-")
     if first["type"] == "value_error" and isinstance(raised := first.get("ctx", {}).get("error"), InputError):
         return raised  # a rule over several fields, in its own words
     if first["type"] == "extra_forbidden":
@@ -106,16 +130,16 @@ def invalid(error: ValidationError) -> InputError:
 def run(
     recipe: Recipe, name: str, chosen: Json, *, seed: int, out: Path, preset: str | None = None, reporter: Reporter
 ) -> Run:
-    """Trains a recipe into the new folder `out` and returns the finished run."""
+    """Runs a recipe into the new folder `out` and returns the finished run."""
     config = configure(recipe, chosen, preset)
     return _begin(recipe, name, config.model_dump(mode="json"), seed=seed, out=out, reporter=reporter)
 
 
 def _begin(recipe: Recipe, name: str, config: Json, *, seed: int, out: Path, reporter: Reporter) -> Run:
-    """Trains into a new folder; one whose input turns out unusable leaves nothing in its way."""
+    """Runs into a new folder; one whose input turns out unusable leaves nothing in its way."""
     folder = RunFolder.create(out, recipe=name, config=config, seed=seed)
     try:
-        recipe.train(folder, reporter)
+        recipe.run(folder, reporter)
     except InputError:
         folder.discard()
         raise
@@ -133,7 +157,7 @@ def sweep(
     preset: str | None = None,
     reporter: Reporter,
 ) -> list[Run]:
-    """Trains every combination of the varied options with every seed, each into a folder of its own in `out`.
+    """Runs every combination of the varied options with every seed, each into a folder of its own in `out`.
 
     A sweep that was stopped goes on when it is started again: runs that are finished are kept, one that is not is
     resumed.
@@ -143,8 +167,8 @@ def sweep(
             raise unknown_name("option to vary", option, recipe.VARIATIONS)
     for option, values in (*varied.items(), ("seeds", seeds)):
         if not values:
-            raise InputError(f"--{option} leaves nothing to train", expected="at least one")
-    configs: dict[str, Json] = {}  # all of them before the first is trained: a wrong name costs no hours
+            raise InputError(f"--{option} leaves nothing to run", expected="at least one")
+    configs: dict[str, Json] = {}  # all of them before the first is run: a wrong name costs no hours
     for values in itertools.product(*varied.values()):
         settings = dict(zip(varied, values, strict=True))
         label = "-".join(value if key == "models" else f"{key}{value}" for key, value in settings.items())
@@ -162,7 +186,7 @@ def sweep(
             if folder.config != config or folder.seed != seed:
                 raise InputError("a run with other settings stands here", hint="another --out", path=path)
             if not folder.read().finished:
-                recipe.train(folder, reporter)
+                recipe.run(folder, reporter)
             runs.append(folder.finished())
     return runs
 
@@ -176,7 +200,8 @@ def command(recipe: Recipe, name: str, folder: RunFolder) -> str:
         if field in named or value != preset[field]:
             *group, last = field.replace("_", "-").split(".")
             words.append("--" + ".".join([*group, f"no-{last}" if value is False else last]))
-            words += [] if isinstance(value, bool) else [str(value)]
+            if not isinstance(value, bool):
+                words.append(",".join(map(str, value)) if isinstance(value, list) else str(value))
     return shlex.join([*words, "--seed", str(folder.seed)])
 
 

@@ -3,35 +3,46 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from qkv import draw, files
 from qkv.draw import Bar, Curve, Facts, Figure, Heading, LengthScore, Paragraph, Table
 from qkv.draw.report import Block
 from qkv.train import Comparison, Group, estimate
 
+# What runs may tell beside their metrics: its name in the table, how it is written, and its unit.
+_FACTS = {
+    "parameters": ("parameters", ",.0f", 1.0),
+    "seconds": ("minutes", ".1f", 60.0),
+    "tokens_per_second": ("tokens/s", ",.0f", 1.0),
+}
+_Best = Literal["highest", "lowest"]
+_BEST: dict[str, _Best] = {
+    "bleu": "highest",
+    "chrf": "highest",
+    "exact_match": "highest",
+    "loss": "lowest",
+}
+
 
 def table(comparison: Comparison) -> Table:
     """Means over seeds with 95 % intervals, a row a group; baselines below."""
-    facts = [("parameters", ",.0f", 1.0), ("minutes", ".1f", 60.0), ("tokens/s", ",.0f", 1.0)]
-    keys = ["parameters", "seconds", "tokens_per_second"]
+    runs = [run for group in comparison.groups for run in group.runs]
+    facts = {key: fact for key, fact in _FACTS.items() if all(key in run.result for run in runs)}
     rows: list[list[str | int | float | None]] = [
         [
             group.name,
             len(group.runs),
             *(f"{group.estimate(metric):.{_digits(metric)}f}" for metric in comparison.metrics),
-            *(f"{group.fact(key).mean / unit:{form}}" for key, (_, form, unit) in zip(keys, facts, strict=True)),
+            *(f"{group.fact(key).mean / unit:{form}}" for key, (_, form, unit) in facts.items()),
         ]
         for group in comparison.groups
     ]
     for name, scores in comparison.groups[0].runs[0].result.get("baselines", {}).items():
         told = [f"{scores[metric]:.{_digits(metric)}f}" if metric in scores else None for metric in comparison.metrics]
         rows.append([name, None, *told, *([None] * len(facts))])
-    lowest = {"loss"}
-    return Table(
-        ["", "seeds", *comparison.metrics, *(name for name, _, _ in facts)],
-        rows,
-        best={metric: "lowest" if metric in lowest else "highest" for metric in comparison.metrics},
-    )
+    best: dict[str, _Best] = {metric: _BEST[metric] for metric in comparison.metrics if metric in _BEST}
+    return Table(["", "seeds", *comparison.metrics, *(name for name, _, _ in facts.values())], rows, best=best)
 
 
 def text(comparison: Comparison) -> str:
@@ -44,18 +55,21 @@ def write(comparison: Comparison, out: Path) -> list[Path]:
     metric = comparison.metrics[0]
     runs = [run for group in comparison.groups for run in group.runs]
     bars = draw.svg(draw.bars([_bar(group, metric) for group in comparison.groups], x=metric))
-    curves = draw.svg(draw.curves([_curve(group) for group in comparison.groups], x="minutes"))
-    charts = {"comparison.svg": bars, "curves.svg": curves}
+    charts = {"comparison.svg": bars}
+    trained = all(run.history for run in runs)
     blocks: list[Block] = [
         Paragraph(
-            "Means over seeds of scores on the test part, with 95 % intervals (Student's t). Groups differ in what "
-            "their names say and in settings that go with the model; the minutes are of training, validation included."
+            "Means over seeds with 95 % intervals (Student's t). Groups differ in what their names say and in settings "
+            "that go with the model."
         ),
         table(comparison),
         Figure(bars, f"{metric}: mean and 95 % interval."),
-        Heading("How training went"),
-        Figure(curves, "Validation loss against training time, the first seed of each."),
     ]
+    if trained:
+        charts["curves.svg"] = draw.svg(draw.curves([_curve(group) for group in comparison.groups], x="minutes"))
+        caption = "Validation loss against training time, the first seed of each."
+        told = "Scores are of the test part; the minutes in the table are of training, validation included."
+        blocks += [Heading("How training went"), Paragraph(told), Figure(charts["curves.svg"], caption)]
     if all("by_length" in run.result for run in runs):
         lengths = [score for group in comparison.groups for score in _lengths(group)]
         charts["by_length.svg"] = draw.svg(draw.by_length(lengths, y=metric))

@@ -272,7 +272,7 @@ def _build(config: TranslateConfig, source: Vocabulary, target: Vocabulary, dims
 # -- training --------------------------------------------------------------------------------------------------------
 
 
-def train(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -> None:
+def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -> None:
     """Trains what the folder's configuration says; leaves weights, vocabularies, result and report."""
     config = validated(TranslateConfig, folder.config)
     parts = _parts(config, reporter)
