@@ -115,6 +115,14 @@ def test_additive_attention_is_its_definition(masked: bool):
     assert_same_values_and_gradients(weights, expected_weights, (query, key, scorer))
 
 
+def test_a_scorer_for_each_head_is_each_head_by_itself():
+    query, key, value = softmax_inputs()
+    scorers = normal(HEADS, HEAD_DIM)
+    output, _ = additive_attention(query, key, value, scorers)
+    heads = [additive_attention(*(x[:, i] for x in (query, key, value)), scorers[i])[0] for i in range(HEADS)]
+    assert_same_values_and_gradients(output, torch.stack(heads, dim=1), (query, key, value, scorers))
+
+
 # -- gradients -------------------------------------------------------------------------------------------------------
 
 

@@ -176,7 +176,7 @@ def test_steps_in_half_precision():
         whole = decoder(target, memory, tgt_is_causal=True)
         cache = decoder.start(memory, None, max_length=LENGTH)
         steps = [decoder.step(target[:, i : i + 1], cache) for i in range(LENGTH)]
-    assert cache.layers[0].self_key.dtype == torch.bfloat16
+    assert cache.layers[0].self_past.key.dtype == torch.bfloat16
     torch.testing.assert_close(torch.cat(steps, dim=1).float(), whole.float(), rtol=0.1, atol=0.1)
 
 

@@ -214,7 +214,7 @@ def naive_bilinear_attention(
 def additive_attention_weights(
     query: Float[Tensor, "*batch queries dim"],
     key: Float[Tensor, "*batch keys dim"],
-    scorer: Float[Tensor, " dim"],
+    scorer: Float[Tensor, "*#batch dim"],
     mask: Bool[Tensor, "*#batch #queries keys"] | None = None,
 ) -> Float[Tensor, "*batch queries keys"]:
     """The softmax over j of `e_ij = v . tanh(W s_i + U h_j)` (Bahdanau et al. 2015, appendix A.1.2).
@@ -222,7 +222,7 @@ def additive_attention_weights(
     Args:
         query: `W s`, projected already.
         key: `U h`, projected already.
-        scorer: `v`.
+        scorer: `v`; one for all, or one for each of the leading axes, such as heads.
         mask: True where a query may attend to a key; broadcasts to the weights.
 
     Raises:
@@ -233,7 +233,8 @@ def additive_attention_weights(
     tensor([[0.5000, 0.5000]])
     """
     check_inputs(query=query, key=key)
-    scores = torch.tanh(query[..., :, None, :] + key[..., None, :, :]) @ scorer
+    met = torch.tanh(query[..., :, None, :] + key[..., None, :, :])
+    scores = met @ scorer if scorer.dim() == 1 else (met @ scorer[..., None, :, None]).squeeze(-1)
     weights = masked_softmax(scores, full_mask(query, key, mask)).to(query.dtype)
     check_finite(weights, query=query, key=key, scorer=scorer)
     return weights
@@ -243,7 +244,7 @@ def additive_attention(
     query: Float[Tensor, "*batch queries dim"],
     key: Float[Tensor, "*batch keys dim"],
     value: Float[Tensor, "*batch keys value_dim"],
-    scorer: Float[Tensor, " dim"],
+    scorer: Float[Tensor, "*#batch dim"],
     mask: Bool[Tensor, "*#batch #queries keys"] | None = None,
 ) -> tuple[Float[Tensor, "*batch queries value_dim"], Float[Tensor, "*batch queries keys"]]:
     """The values averaged by `additive_attention_weights`, and those weights (Bahdanau et al. 2015, eq. 5 and 6).
@@ -252,7 +253,7 @@ def additive_attention(
         query: `W s`, projected already.
         key: `U h`, projected already.
         value: what is averaged, usually `h` itself.
-        scorer: `v`.
+        scorer: `v`; one for all, or one for each of the leading axes, such as heads.
         mask: True where a query may attend to a key; broadcasts to the weights.
 
     Raises:

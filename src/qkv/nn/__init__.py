@@ -3,6 +3,18 @@
 from qkv.nn.attention import AdditiveAttention, MultiheadAttention
 from qkv.nn.dropout import Dropout
 from qkv.nn.embedding import TokenEmbedding
+from qkv.nn.forms import (
+    AdditiveHeads,
+    AttentionConfig,
+    AttentionForm,
+    AttentionOptions,
+    BilinearAttention,
+    CosineAttention,
+    KernelAttention,
+    LinearAttention,
+    SoftmaxAttention,
+    WindowedAttention,
+)
 from qkv.nn.position import LearnedPositions, SinusoidalPositions
 from qkv.nn.rnn import LSTMDecoder, LSTMEncoder
 from qkv.nn.transformer import (
@@ -16,17 +28,27 @@ from qkv.nn.transformer import (
 
 __all__ = [
     "AdditiveAttention",
+    "AdditiveHeads",
+    "AttentionConfig",
+    "AttentionForm",
+    "AttentionOptions",
+    "BilinearAttention",
+    "CosineAttention",
     "DecoderCache",
     "DecoderLayerCache",
     "Dropout",
+    "KernelAttention",
     "LSTMDecoder",
     "LSTMEncoder",
     "LearnedPositions",
+    "LinearAttention",
     "MultiheadAttention",
     "SinusoidalPositions",
+    "SoftmaxAttention",
     "TokenEmbedding",
     "TransformerDecoder",
     "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "WindowedAttention",
 ]

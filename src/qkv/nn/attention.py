@@ -8,13 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from qkv.errors import InputError
-from qkv.functional import (
-    additive_attention,
-    combine_masks,
-    mask_from_torch,
-    softmax_attention,
-    softmax_attention_weights,
-)
+from qkv.functional import additive_attention, combine_masks, mask_from_torch
+from qkv.nn.forms import AttentionConfig, Past
 from qkv.trace import recording, step
 
 
@@ -32,6 +27,7 @@ class MultiheadAttention(nn.Module):
         add_bias_kv, add_zero_attn: in torch's places; only False.
         kdim, vdim: the widths of keys and values; `embed_dim` where left out.
         batch_first: in torch's place; only True, so tensors are `(batch, length, width)`.
+        attention: another form than softmax; a form's own parameters come under `form.` in the state.
 
     Raises:
         InputError: sizes that do not fit, or one of the forms left out.
@@ -55,6 +51,8 @@ class MultiheadAttention(nn.Module):
         batch_first: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        attention: AttentionConfig | None = None,
     ):
         super().__init__()
         if embed_dim < 1 or num_heads < 1 or embed_dim % num_heads:
@@ -82,6 +80,7 @@ class MultiheadAttention(nn.Module):
             self.v_proj_weight = parameter(embed_dim, self.vdim)
         self.in_proj_bias = parameter(3 * embed_dim) if bias else None
         self.out_proj = nn.Linear(embed_dim, embed_dim, bias=bias, device=device, dtype=dtype)
+        self.form = (attention or AttentionConfig()).build(num_heads, self.head_dim).to(device=device, dtype=dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -180,17 +179,49 @@ class MultiheadAttention(nn.Module):
     ) -> tuple[Float[Tensor, "batch queries embed_dim"], Float[Tensor, "batch heads queries keys"] | None]:
         """Attends over what is projected already, joins the heads, and records `weights` while something records."""
         dropout = self.dropout if self.training else 0.0
-        output, weights = softmax_attention(
-            q, k, v, mask, is_causal=is_causal, dropout=dropout, need_weights=need_weights
-        )
+        output, weights = self.form(q, k, v, mask, is_causal=is_causal, dropout=dropout, need_weights=need_weights)
         if recording():
-            if weights is not None:
-                step("weights", weights, kind=kind, obtained="captured", backend="softmax", signed=False)
-            else:
-                beside = softmax_attention_weights(q, k, mask, is_causal=is_causal)
-                backend = "scaled_dot_product_attention"
-                step("weights", beside, kind=kind, obtained="recomputed", backend=backend, signed=False)
-        return self.out_proj(output.transpose(1, 2).flatten(-2)), weights
+            recorded = weights
+            if recorded is None:
+                _, recorded = self.form(q, k, v, mask, is_causal=is_causal, need_weights=True)
+            self._record(recorded, kind, asked=need_weights)
+        return self._join(output), weights
+
+    # -- a position at a time
+
+    def start(self, x: Float[Tensor, "batch length embed_dim"], room: int) -> Past:
+        """An empty past of self-attention, for at most `room` positions, of the type and batch of `x`."""
+        return self.form.start(self.project_query(x), room)
+
+    def keep(
+        self, memory: Float[Tensor, "batch keys key_dim"], mask: Bool[Tensor, "batch #heads 1 keys"] | None = None
+    ) -> Past:
+        """A memory, projected once, to be attended to by many single queries."""
+        return self.form.keep(*self.project_key_value(memory, memory), mask)
+
+    def step(self, x: Float[Tensor, "batch 1 embed_dim"], past: Past) -> Float[Tensor, "batch 1 embed_dim"]:
+        """Self-attention of the next position to all up to itself; it becomes part of the past."""
+        output, weights = self.form.step(*self.project(x), past)
+        self._record(weights, "self", asked=True)
+        return self._join(output)
+
+    def read(
+        self,
+        query: Float[Tensor, "batch 1 embed_dim"],
+        past: Past,
+        mask: Bool[Tensor, "batch #heads 1 keys"] | None = None,
+    ) -> Float[Tensor, "batch 1 embed_dim"]:
+        """Attention of one position to what `keep` made of a memory; `mask` as there."""
+        output, weights = self.form.read(self.project_query(query), past, mask)
+        self._record(weights, "cross", asked=True)
+        return self._join(output)
+
+    def _record(self, weights: Tensor | None, kind: Literal["self", "cross"], *, asked: bool) -> None:
+        if weights is not None:
+            step("weights", weights, kind=kind, **self.form.facts(asked=asked))
+
+    def _join(self, output: Tensor) -> Tensor:
+        return self.out_proj(output.transpose(1, 2).flatten(-2))
 
     def _heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
         """Splits `(batch, length, parts * embed_dim)` into parts of `(batch, heads, length, head_dim)`, as views."""

@@ -7,7 +7,7 @@ house's own (True may be attended to).
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,14 +18,14 @@ from qkv.errors import InputError, unknown_name
 from qkv.functional import combine_masks, mask_from_torch
 from qkv.nn.attention import MultiheadAttention, require_batch_first
 from qkv.nn.dropout import Dropout
+from qkv.nn.forms import AttentionConfig, Past
 from qkv.trace import scope
 
-Activation = Callable[[Tensor], Tensor]
-Attended = tuple[Tensor, Tensor | None]  # output and weights
+Map = Callable[[Tensor], Tensor]
 TorchMask = Bool[Tensor, "... _queries _keys"] | Float[Tensor, "... _queries _keys"]
 TorchPadding = Bool[Tensor, "batch _keys"] | Float[Tensor, "batch _keys"]
 
-_ACTIVATIONS: dict[str, Activation] = {"relu": F.relu, "gelu": F.gelu}
+_ACTIVATIONS: dict[str, Map] = {"relu": F.relu, "gelu": F.gelu}
 
 
 class TransformerEncoderLayer(nn.Module):
@@ -44,6 +44,7 @@ class TransformerEncoderLayer(nn.Module):
         norm_first: the norm before each block (Xiong et al. 2020) instead of after the residual.
         bias: whether linear maps and norms have biases.
         attention_dropout: another share for the weights; 0 keeps attention fused while training.
+        attention: another form than softmax (see `AttentionConfig`).
 
     Raises:
         InputError: sizes that do not fit, an unknown activation, `batch_first=False`.
@@ -58,7 +59,7 @@ class TransformerEncoderLayer(nn.Module):
         nhead: int,
         dim_feedforward: int = 2048,
         dropout: float = 0.1,
-        activation: str | Activation = "relu",
+        activation: str | Map = "relu",
         layer_norm_eps: float = 1e-5,
         batch_first: bool = True,
         norm_first: bool = False,
@@ -67,15 +68,17 @@ class TransformerEncoderLayer(nn.Module):
         dtype: torch.dtype | None = None,
         *,
         attention_dropout: float | None = None,
+        attention: AttentionConfig | None = None,
     ):
         super().__init__()
         require_batch_first(batch_first)
         weights_dropout = dropout if attention_dropout is None else attention_dropout
-        self.self_attn = MultiheadAttention(d_model, nhead, weights_dropout, bias, device=device, dtype=dtype)
-        self.linear1 = nn.Linear(d_model, dim_feedforward, bias=bias, device=device, dtype=dtype)
-        self.linear2 = nn.Linear(dim_feedforward, d_model, bias=bias, device=device, dtype=dtype)
-        self.norm1 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
-        self.norm2 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.self_attn = MultiheadAttention(d_model, nhead, weights_dropout, bias, attention=attention, **place)
+        self.linear1 = nn.Linear(d_model, dim_feedforward, bias=bias, **place)
+        self.linear2 = nn.Linear(dim_feedforward, d_model, bias=bias, **place)
+        self.norm1 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, **place)
+        self.norm2 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, **place)
         self.dropout = Dropout(dropout)
         self.activation = _activation(activation)
         self.norm_first = norm_first
@@ -117,35 +120,15 @@ class TransformerEncoderLayer(nn.Module):
 
 @dataclass
 class DecoderLayerCache:
-    """What one decoder layer keeps between steps: the keys and values so far, and those of the memory.
+    """What one decoder layer keeps between steps: the positions so far, and the memory."""
 
-    The first `length` positions of `self_key` and `self_value` are filled.
-    """
-
-    self_key: Float[Tensor, "batch heads max_length head_dim"]
-    self_value: Float[Tensor, "batch heads max_length head_dim"]
-    cross_key: Float[Tensor, "batch heads keys head_dim"]
-    cross_value: Float[Tensor, "batch heads keys head_dim"]
-    length: int = 0
-
-    def append(
-        self, key: Float[Tensor, "batch heads 1 head_dim"], value: Float[Tensor, "batch heads 1 head_dim"]
-    ) -> tuple[Float[Tensor, "batch heads filled head_dim"], Float[Tensor, "batch heads filled head_dim"]]:
-        """Writes the next position; returns all that are filled, as views."""
-        start, self.length = self.length, self.length + 1
-        self.self_key[:, :, start : self.length] = key
-        self.self_value[:, :, start : self.length] = value
-        return self.self_key[:, :, : self.length], self.self_value[:, :, : self.length]
+    self_past: Past
+    cross_past: Past
 
     def select(self, indices: Int[Tensor, " chosen"]) -> None:
         """Keeps these rows of the batch, in this order; a row may be left out or come more than once."""
-        for name in ("self_key", "self_value"):
-            old = getattr(self, name)
-            new = old.new_empty(len(indices), *old.shape[1:])
-            new[:, :, : self.length] = old[:, :, : self.length].index_select(0, indices)
-            setattr(self, name, new)
-        self.cross_key = self.cross_key.index_select(0, indices)
-        self.cross_value = self.cross_value.index_select(0, indices)
+        self.self_past.select(indices)
+        self.cross_past.select(indices)
 
 
 @dataclass
@@ -154,22 +137,14 @@ class DecoderCache:
 
     layers: list[DecoderLayerCache]
     cross_mask: Bool[Tensor, "batch #heads 1 keys"] | None
-
-    @property
-    def batch(self) -> int:
-        return self.layers[0].self_key.shape[0]
-
-    @property
-    def length(self) -> int:
-        """How many positions are decoded."""
-        return self.layers[0].length
-
-    @property
-    def max_length(self) -> int:
-        return self.layers[0].self_key.shape[2]
+    batch: int
+    max_length: int
+    length: int = 0
+    """How many positions are decoded."""
 
     def select(self, indices: Int[Tensor, " chosen"]) -> None:
         """Keeps these rows of the batch, in this order; a row may be left out or come more than once."""
+        self.batch = len(indices)
         for layer in self.layers:
             layer.select(indices)
         if self.cross_mask is not None:
@@ -193,7 +168,7 @@ class TransformerDecoderLayer(nn.Module):
         nhead: int,
         dim_feedforward: int = 2048,
         dropout: float = 0.1,
-        activation: str | Activation = "relu",
+        activation: str | Map = "relu",
         layer_norm_eps: float = 1e-5,
         batch_first: bool = True,
         norm_first: bool = False,
@@ -202,17 +177,20 @@ class TransformerDecoderLayer(nn.Module):
         dtype: torch.dtype | None = None,
         *,
         attention_dropout: float | None = None,
+        attention: AttentionConfig | None = None,
     ):
         super().__init__()
         require_batch_first(batch_first)
         weights_dropout = dropout if attention_dropout is None else attention_dropout
-        self.self_attn = MultiheadAttention(d_model, nhead, weights_dropout, bias, device=device, dtype=dtype)
-        self.multihead_attn = MultiheadAttention(d_model, nhead, weights_dropout, bias, device=device, dtype=dtype)
-        self.linear1 = nn.Linear(d_model, dim_feedforward, bias=bias, device=device, dtype=dtype)
-        self.linear2 = nn.Linear(dim_feedforward, d_model, bias=bias, device=device, dtype=dtype)
-        self.norm1 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
-        self.norm2 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
-        self.norm3 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, device=device, dtype=dtype)
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        between = None if attention is None else attention.between()
+        self.self_attn = MultiheadAttention(d_model, nhead, weights_dropout, bias, attention=attention, **place)
+        self.multihead_attn = MultiheadAttention(d_model, nhead, weights_dropout, bias, attention=between, **place)
+        self.linear1 = nn.Linear(d_model, dim_feedforward, bias=bias, **place)
+        self.linear2 = nn.Linear(dim_feedforward, d_model, bias=bias, **place)
+        self.norm1 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, **place)
+        self.norm2 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, **place)
+        self.norm3 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, **place)
         self.dropout = Dropout(dropout)
         self.activation = _activation(activation)
         self.norm_first = norm_first
@@ -248,18 +226,22 @@ class TransformerDecoderLayer(nn.Module):
         cross_mask = combine_masks(cross_mask, mask_from_torch(memory_mask, memory_key_padding_mask, num_heads=heads))
         return self._blocks(
             tgt,
-            lambda x: self.self_attn(x, x, x, need_weights=False, is_causal=tgt_is_causal, mask=self_mask),
+            lambda x: self.self_attn(x, x, x, need_weights=False, is_causal=tgt_is_causal, mask=self_mask)[0],
             lambda x: self.multihead_attn(
                 x, memory, memory, need_weights=False, is_causal=memory_is_causal, mask=cross_mask
-            ),
+            )[0],
         )
 
-    def start(self, memory: Float[Tensor, "batch keys d_model"], max_length: int) -> DecoderLayerCache:
+    def start(
+        self,
+        memory: Float[Tensor, "batch keys d_model"],
+        max_length: int,
+        cross_mask: Bool[Tensor, "batch #heads 1 keys"] | None = None,
+    ) -> DecoderLayerCache:
         """An empty cache for at most `max_length` steps, with the memory's keys and values packed once."""
-        key, value = self.multihead_attn.project_key_value(memory, memory)
-        batch, heads, _, head_dim = key.shape
-        empty = key.new_empty(2, batch, heads, max_length, head_dim)
-        return DecoderLayerCache(empty[0], empty[1], key.contiguous(), value.contiguous())
+        return DecoderLayerCache(
+            self.self_attn.start(memory[:, :1], max_length), self.multihead_attn.keep(memory, cross_mask)
+        )
 
     def step(
         self,
@@ -267,26 +249,14 @@ class TransformerDecoderLayer(nn.Module):
         cache: DecoderLayerCache,
         cross_mask: Bool[Tensor, "batch #heads 1 keys"] | None = None,
     ) -> Float[Tensor, "batch 1 d_model"]:
-        """The output at the next position; its key and value go into the cache."""
+        """The output at the next position, which becomes part of the cache; `cross_mask` as for `start`."""
         return self._blocks(
             tgt,
-            lambda x: self._step_self_attention(x, cache),
-            lambda x: self._step_cross_attention(x, cache, cross_mask),
+            lambda x: self.self_attn.step(x, cache.self_past),
+            lambda x: self.multihead_attn.read(x, cache.cross_past, cross_mask),
         )
 
-    def _step_self_attention(self, x: Tensor, cache: DecoderLayerCache) -> Attended:
-        q, k, v = self.self_attn.project(x)
-        return self.self_attn.attend(q, *cache.append(k, v), need_weights=_open_form(x), kind="self")
-
-    def _step_cross_attention(self, x: Tensor, cache: DecoderLayerCache, cross_mask: Tensor | None) -> Attended:
-        q = self.multihead_attn.project_query(x)
-        return self.multihead_attn.attend(
-            q, cache.cross_key, cache.cross_value, cross_mask, need_weights=_open_form(x), kind="cross"
-        )
-
-    def _blocks(
-        self, x: Tensor, self_attention: Callable[[Tensor], Attended], cross_attention: Callable[[Tensor], Attended]
-    ) -> Tensor:
+    def _blocks(self, x: Tensor, self_attention: Map, cross_attention: Map) -> Tensor:
         if self.norm_first:
             x = x + self._attention("self_attn", self_attention, self.norm1(x))
             x = x + self._attention("multihead_attn", cross_attention, self.norm2(x))
@@ -297,10 +267,9 @@ class TransformerDecoderLayer(nn.Module):
             x = self.norm3(x + self._feed_forward(x))
         return x
 
-    def _attention(self, name: str, attend: Callable[[Tensor], Attended], x: Tensor) -> Tensor:
+    def _attention(self, name: str, attend: Map, x: Tensor) -> Tensor:
         with scope(name):
-            output, _ = attend(x)
-        return self.dropout(output)
+            return self.dropout(attend(x))
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         return self.dropout(self.linear2(self.dropout(self.activation(self.linear1(x)))))
@@ -418,7 +387,8 @@ class TransformerDecoder(nn.Module):
             cross_mask: True where the memory may be attended to, such as `padding_mask(real)`.
             max_length: how many positions there is room for.
         """
-        return DecoderCache([layer.start(memory, max_length) for layer in self.layers], cross_mask)
+        layers = [layer.start(memory, max_length, cross_mask) for layer in self.layers]
+        return DecoderCache(layers, cross_mask, len(memory), max_length)
 
     @torch.no_grad()
     def step(self, tgt: Float[Tensor, "batch 1 d_model"], cache: DecoderCache) -> Float[Tensor, "batch 1 d_model"]:
@@ -441,15 +411,11 @@ class TransformerDecoder(nn.Module):
         for i, layer in enumerate(self.layers):
             with scope(f"layers.{i}"):
                 x = layer.step(x, cache.layers[i], cache.cross_mask)
+        cache.length += 1
         return x if self.norm is None else self.norm(x)
 
 
-def _open_form(x: Tensor) -> bool:
-    """Whether one query attends faster through products in the open than through the fused path: on a processor."""
-    return x.device.type == "cpu"
-
-
-def _activation(activation: str | Activation) -> Activation:
+def _activation(activation: str | Map) -> Map:
     if callable(activation):
         return activation
     if activation not in _ACTIVATIONS:
