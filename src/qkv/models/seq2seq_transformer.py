@@ -13,6 +13,7 @@ from qkv.functional.loss import linear_cross_entropy
 from qkv.models.embed import scaled_embedding
 from qkv.models.search import Hypothesis, SearchOptions, search
 from qkv.nn import (
+    AttentionConfig,
     DecoderCache,
     Dropout,
     LearnedPositions,
@@ -75,6 +76,7 @@ class TranslationTransformer(nn.Module):
         source_size, target_size: sizes of the vocabularies; id 0 is padding on both sides.
         source_dim, target_dim: widths of pretrained embeddings, where a side has them (see `TokenEmbedding`).
         freeze: keep pretrained embeddings as they are.
+        attention: another form than softmax, in encoder and decoder.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class TranslationTransformer(nn.Module):
         source_dim: int | None = None,
         target_dim: int | None = None,
         freeze: bool = False,
+        attention: AttentionConfig | None = None,
     ):
         super().__init__()
         width = config.embed_dim
@@ -99,9 +102,9 @@ class TranslationTransformer(nn.Module):
         )
         self.dropout = Dropout(config.dropout)
         sizes = (width, config.num_heads, config.feedforward_dim, config.dropout)
-        norms = {"norm_first": config.norm_first, "attention_dropout": config.attention_dropout}
-        encoder_layer = TransformerEncoderLayer(*sizes, **norms)
-        decoder_layer = TransformerDecoderLayer(*sizes, **norms)
+        kind = {"norm_first": config.norm_first, "attention_dropout": config.attention_dropout, "attention": attention}
+        encoder_layer = TransformerEncoderLayer(*sizes, **kind)
+        decoder_layer = TransformerDecoderLayer(*sizes, **kind)
         # Pre-norm leaves the residual stream without a norm at its end.
         last_norms = [nn.LayerNorm(width) if config.norm_first else None for _ in range(2)]
         self.encoder = TransformerEncoder(encoder_layer, config.encoder_layers, last_norms[0])
@@ -109,7 +112,7 @@ class TranslationTransformer(nn.Module):
         tied = config.tie_output and target_dim in (None, width)
         self.output = None if tied else nn.Linear(width, target_size)
         for parameter in [*self.encoder.parameters(), *self.decoder.parameters()]:
-            if parameter.dim() > 1:
+            if parameter.dim() == 2:
                 nn.init.xavier_uniform_(parameter)  # the stacks hold copies of one layer until here
 
     def encode(

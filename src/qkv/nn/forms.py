@@ -84,6 +84,11 @@ class AttentionConfig(AttentionOptions):
     form: FormName = "softmax"
     """How queries weigh keys."""
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether no weights are ever formed."""
+        return self.form.startswith("linear")
+
     def between(self) -> "AttentionConfig":
         """The same for attention from one sequence to another, where there is no window."""
         return self.model_copy(update={"form": "softmax"}) if self.form == "window" else self
@@ -298,11 +303,12 @@ class AdditiveHeads(AttentionForm):
         super().__init__()
         self.scorer = nn.Parameter(torch.empty(num_heads, head_dim).uniform_(-1, 1) * head_dim**-0.5)
 
-    def forward(self, query, key, value, mask=None, *, is_causal=False, dropout=0.0, need_weights=False) -> Attended:
-        if is_causal:
+    def forward(self, query, key, value, mask=None, **options: Unpack[Options]) -> Attended:
+        if options.get("is_causal"):
             mask = combine_masks(mask, causal_mask(query.shape[-2], key.shape[-2], device=query.device))
-        weights = drop(additive_attention_weights(query, key, self.scorer, mask), dropout)
-        return weights @ value, weights if need_weights else None
+        weights = additive_attention_weights(query, key, self.scorer, mask)
+        weights = drop(weights, options.get("dropout", 0.0))
+        return weights @ value, weights if options.get("need_weights") else None
 
 
 class KernelAttention(AttentionForm):
@@ -341,37 +347,35 @@ class LinearAttention(AttentionForm):
         self.scale = config.scale or (1.0 if config.form == "linear-elu" else head_dim**-0.5)
         # Random features are part of what was learned: drawn once, kept with the weights.
         drawn = RandomFeatures.draw(head_dim, config.features).projection if config.form == "linear-random" else None
+        self.projection: Tensor | None
         self.register_buffer("projection", drawn)
         self.signed = self.feature_map.signed
 
     @property
     def feature_map(self) -> FeatureMap:
-        match self.name:
-            case "linear-elu":
-                return EluFeatures()
-            case "linear-random":
-                return RandomFeatures(self.projection)
-            case _:
-                return TaylorFeatures(order={"linear-taylor-1": 1, "linear-taylor-3": 3}.get(self.name, 2))
+        if self.projection is not None:
+            return RandomFeatures(self.projection)
+        if self.name == "linear-elu":
+            return EluFeatures()
+        return TaylorFeatures(order={"linear-taylor-1": 1, "linear-taylor-3": 3}.get(self.name, 2))
 
-    def forward(self, query, key, value, mask=None, *, is_causal=False, dropout=0.0, need_weights=False) -> Attended:
-        if dropout:
+    def forward(self, query, key, value, mask=None, **options: Unpack[Options]) -> Attended:
+        if dropout := options.get("dropout"):
             raise InputError(
                 "linear attention has no weights to drop",
                 expected="a dropout of 0 on attention weights",
                 got=f"{dropout}",
                 hint="attention_dropout=0",
             )
-        query, key = self._in_range(query), self._in_range(key)
         return linear_attention(
-            query,
-            key,
+            self._in_range(query),
+            self._in_range(key),
             value,
             self.feature_map,
             mask,
-            is_causal=is_causal,
+            is_causal=options.get("is_causal", False),
             vanishing="zeros",
-            need_weights=need_weights,
+            need_weights=options.get("need_weights", False),
         )
 
     def start(self, key, room: int) -> Past:  # noqa: ARG002 - however many positions come, the state is as large

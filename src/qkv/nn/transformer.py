@@ -43,7 +43,8 @@ class TransformerEncoderLayer(nn.Module):
         batch_first: in torch's place; only True.
         norm_first: the norm before each block (Xiong et al. 2020) instead of after the residual.
         bias: whether linear maps and norms have biases.
-        attention_dropout: another share for the weights; 0 keeps attention fused while training.
+        attention_dropout: another share for the weights; 0 keeps attention fused while training, and linear attention,
+            which has no weights, takes no other.
         attention: another form than softmax (see `AttentionConfig`).
 
     Raises:
@@ -72,7 +73,7 @@ class TransformerEncoderLayer(nn.Module):
     ):
         super().__init__()
         require_batch_first(batch_first)
-        weights_dropout = dropout if attention_dropout is None else attention_dropout
+        weights_dropout = _weights_dropout(dropout, attention_dropout, attention)
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         self.self_attn = MultiheadAttention(d_model, nhead, weights_dropout, bias, attention=attention, **place)
         self.linear1 = nn.Linear(d_model, dim_feedforward, bias=bias, **place)
@@ -181,7 +182,7 @@ class TransformerDecoderLayer(nn.Module):
     ):
         super().__init__()
         require_batch_first(batch_first)
-        weights_dropout = dropout if attention_dropout is None else attention_dropout
+        weights_dropout = _weights_dropout(dropout, attention_dropout, attention)
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         between = None if attention is None else attention.between()
         self.self_attn = MultiheadAttention(d_model, nhead, weights_dropout, bias, attention=attention, **place)
@@ -413,6 +414,12 @@ class TransformerDecoder(nn.Module):
                 x = layer.step(x, cache.layers[i], cache.cross_mask)
         cache.length += 1
         return x if self.norm is None else self.norm(x)
+
+
+def _weights_dropout(dropout: float, weights_dropout: float | None, attention: AttentionConfig | None) -> float:
+    if weights_dropout is None:
+        return 0.0 if attention is not None and attention.is_linear else dropout
+    return weights_dropout
 
 
 def _activation(activation: str | Map) -> Map:

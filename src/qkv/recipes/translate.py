@@ -44,6 +44,7 @@ from qkv.models import (
     TranslationRNN,
     TranslationTransformer,
 )
+from qkv.nn import AttentionConfig, AttentionOptions, FormName
 from qkv.recipes.base import Reporter, Shown, command, validated
 from qkv.recipes.translate_report import report
 from qkv.trace import record
@@ -97,6 +98,9 @@ class TranslateConfig(Config):
     """How many translations are kept open while searching; 1 is greedy."""
     length_penalty: float = Field(default=0.6, ge=0)
     """How far a beam's scores are normalised by length (alpha of Wu et al., 2016)."""
+    attention: FormName = "softmax"
+    """The form of attention that the Transformer is built of."""
+    attention_options: AttentionOptions = AttentionOptions()
     transformer: TransformerConfig = TransformerConfig()
     recurrent: RecurrentConfig = RecurrentConfig()
     fit: FitConfig = FitConfig()
@@ -109,6 +113,18 @@ class TranslateConfig(Config):
                 expected="--max-length below --transformer.max-length",
                 got=f"{self.max_length} and {self.transformer.max_length}",
             )
+        if self.model != "transformer" and self.attention != "softmax":
+            raise InputError(
+                "only the Transformer can be built of other forms of attention",
+                expected="--attention softmax, or --model transformer",
+                got=f"--attention {self.attention} --model {self.model}",
+            )
+        if self.attention.startswith("linear") and self.transformer.attention_dropout:
+            raise InputError(
+                "linear attention has no weights to drop",
+                expected="--transformer.attention-dropout 0",
+                got=str(self.transformer.attention_dropout),
+            )
         if self.tokens_per_batch <= 2 * self.max_length:
             raise InputError(
                 "a batch has no room for the longest pair",
@@ -119,7 +135,7 @@ class TranslateConfig(Config):
 
 
 CONFIG = TranslateConfig
-VARIATIONS = {"models": "model", "heads": "transformer.num_heads"}
+VARIATIONS = {"models": "model", "attentions": "attention", "heads": "transformer.num_heads"}
 PRESETS: Mapping[str, Json] = {
     "tiny": {
         "transformer": {
@@ -265,7 +281,8 @@ def _build(config: TranslateConfig, source: Vocabulary, target: Vocabulary, dims
         "freeze": config.freeze_embeddings,
     }
     if config.model == "transformer":
-        return TranslationTransformer(config.transformer, **sizes)
+        attention = AttentionConfig(form=config.attention, **config.attention_options.model_dump())
+        return TranslationTransformer(config.transformer, **sizes, attention=attention)
     return TranslationRNN(config.recurrent, **sizes, attention=config.model == "rnn-attention")
 
 
