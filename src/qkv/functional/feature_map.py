@@ -181,7 +181,8 @@ class EluFeatures(FeatureMap):
         return head_dim
 
     def __call__(self, x: Float[Tensor, "*batch length head_dim"]) -> Float[Tensor, "*batch length head_dim"]:
-        return F.relu(x) + x.clamp(max=0).exp()  # elu(x) itself is near -1 far below 0, where adding 1 loses digits
+        positive = F.relu(x)
+        return positive + (x - positive).exp()  # elu(x) itself is near -1 far below 0, where adding 1 loses digits
 
     def of_queries(self, query: Float[Tensor, "*batch queries head_dim"]) -> Float[Tensor, "*batch queries head_dim"]:
         """The features, divided by the largest where no coordinate is above 0 and all could underflow."""

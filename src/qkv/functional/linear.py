@@ -70,7 +70,7 @@ def linear_attention(
     _require_vanishing(vanishing)
     full_mask(query, key, mask)
     real = _same_for_all_queries(mask)
-    short = max(query.shape[-2], key.shape[-2]) <= _CHUNK
+    short = query.shape[-2] * key.shape[-2] <= _CHUNK**2
     with torch.autocast(query.device.type, enabled=False):
         q, k, v = (x.to(exact_type(query)) for x in (query, key, value))
         if need_weights or short or (mask is not None and real is None):
@@ -157,7 +157,7 @@ def linear_attention_start(
 
     Raises:
         InputTypeError: tensors that are not floating, a mask that is not boolean.
-        InputError: shapes that cannot go together, or a mask that is not the same for all queries.
+        InputError: shapes that cannot go together, NaN or infinity, or a mask that is not the same for all queries.
 
     >>> from qkv.functional import TaylorFeatures
     >>> linear_attention_start(torch.ones(3, 1), torch.ones(3, 2), TaylorFeatures(order=1)).total
@@ -167,7 +167,9 @@ def linear_attention_start(
     full_mask(key[..., :1, :], key, mask)
     with torch.autocast(key.device.type, enabled=False):
         nothing = _nothing(key, value, feature_map, torch.float64)
-        return _sum_up(nothing, key, value, _same_for_all_queries(mask), feature_map)
+        state = _sum_up(nothing, key, value, _same_for_all_queries(mask), feature_map)
+    check_finite(state.weighted, key=key, value=value)
+    return state
 
 
 def linear_attention_read(
@@ -189,14 +191,17 @@ def linear_attention_read(
         vanishing: refuse queries whose weights vanish, or give zeros.
 
     Raises:
-        InputError: weights that vanish.
+        InputTypeError: a query that is not floating.
+        InputError: a state of other sizes or of another feature map, NaN or infinity, weights that vanish.
 
     >>> from qkv.functional import TaylorFeatures
     >>> state = linear_attention_start(torch.zeros(2, 1), torch.tensor([[1.0], [3.0]]), TaylorFeatures())
     >>> linear_attention_read(torch.ones(1, 1), state, TaylorFeatures())
     tensor([[2.]])
     """
+    check_inputs(query=query, key=query)
     _require_vanishing(vanishing)
+    _require_fit("query", query, state, feature_map)
     with torch.autocast(query.device.type, enabled=False):
         features = feature_map.of_queries(query.to(state.total.dtype))
         total = _times(features, state.total)
@@ -204,7 +209,9 @@ def linear_attention_read(
             vanished = _too_little(total, _times(features.abs(), state.total.abs()))
             _refuse(vanished & state.total.any(dim=-1, keepdim=True), vanishing)
             total = total.masked_fill(vanished, torch.inf)
-        return _over(features @ state.weighted, total).to(query.dtype)
+        output = _over(features @ state.weighted, total).to(query.dtype)
+    check_finite(output, query=query, key=state.total)
+    return output
 
 
 def linear_attention_step(
@@ -220,18 +227,21 @@ def linear_attention_step(
 
     Raises:
         InputTypeError: tensors that are not floating.
-        InputError: shapes that cannot go together, weights that vanish.
+        InputError: shapes that cannot go together, a state of other sizes or of another feature map, NaN or infinity,
+            weights that vanish.
 
-    >>> from qkv.functional import TaylorFeatures
+    >>> from qkv.functional import TaylorFeatures, linear_attention_start, linear_attention_step
     >>> nothing = linear_attention_start(torch.ones(0, 1), torch.ones(0, 1), TaylorFeatures())
     >>> output, state = linear_attention_step(*torch.tensor([[[1.0]], [[0.0]], [[5.0]]]), nothing, TaylorFeatures())
     >>> output
     tensor([[5.]])
     """
     check_inputs(query=query, key=key, value=value)
+    _require_fit("key", key, state, feature_map)
     with torch.autocast(query.device.type, enabled=False):
         dtype = state.total.dtype
         state = state.add(feature_map(key.to(dtype)), value.to(dtype))
+    check_finite(state.weighted, key=key, value=value)
     return linear_attention_read(query, state, feature_map, vanishing=vanishing), state
 
 
@@ -263,7 +273,7 @@ def _weights(query, key, feature_map, mask, is_causal, vanishing) -> Tensor:
     if mask is not None:
         weights = weights.masked_fill(~mask, 0)
     total = weights.sum(dim=-1)
-    if feature_map.may_vanish:
+    if feature_map.may_vanish and key.shape[-2]:
         vanished = _too_little(total, weights.abs().sum(dim=-1) if feature_map.signed else None)
         _refuse(vanished if mask is None else vanished & mask.any(dim=-1), vanishing)
         total = total.masked_fill(vanished, torch.inf)
@@ -280,18 +290,16 @@ def _attend(query, key, value, feature_map, real, is_causal) -> tuple[Tensor, Te
         early = queries - keys
         output, total = _attend(query[..., early:, :], key, value, feature_map, real, is_causal)
         return F.pad(output, (0, 0, early, 0)), F.pad(total, (early, 0))
-    return _chunked(query, key, value, feature_map, real, keys - queries if is_causal else keys)
+    return _eager(_Chunked.apply)(query, key, value, feature_map, real, keys - queries if is_causal else keys)
 
 
-@torch.compiler.disable
-def _chunked(query, key, value, feature_map, real, past) -> tuple[Tensor, Tensor]:
-    # Compiled code calls this as it is: it would unroll the loop, chunk by chunk.
-    return _Chunked.apply(query, key, value, feature_map, real, past)
+def _eager(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, which compiled code is to call as it is: its loop would be unrolled, chunk by chunk."""
+    return torch.compiler.disable(function) if torch.compiler.is_compiling() else function
 
 
 class _Chunked(torch.autograd.Function):
-    """`_walk`, of which backward goes over the same spans from the last: the state before each was kept, all else is
-    computed anew."""
+    """`_walk`, forgetting all features; backward goes over its spans from the last, with the state before each kept."""
 
     @staticmethod
     @no_type_check
@@ -327,9 +335,9 @@ def _walk(query, key, value, feature_map, real, past) -> Iterator[tuple[slice, L
     them, if there are more, a span at a time: its rows, the state before it, its output, its normalisers.
     """
     state = _nothing(key, value, feature_map, key.dtype)
-    for rows in _spans(past):
+    for rows in _spans(past, _SPAN):
         state = _sum_up(state, *_cut(rows, key, value, real), feature_map)
-    for rows in _spans(query.shape[-2]):
+    for rows in _spans(query.shape[-2], _SPAN):
         beside = _cut(_after(past, rows), key, value, real)
         output, total, after = _span(state, query[..., rows, :], *beside, feature_map)
         yield rows, state, output, total
@@ -340,7 +348,7 @@ def _walk_back(query, key, value, feature_map, real, past, states, grad) -> tupl
     """The gradients of queries, keys and values. Within a span they are torch's."""
     gradients = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
     grad_state = [torch.zeros_like(part) for part in states[:2]]
-    for rows in reversed(_spans(query.shape[-2])):
+    for rows in reversed(_spans(query.shape[-2], _SPAN)):
         state = states[2 * (rows.start // _SPAN) :][:2]
         k, v, r = _cut(_after(past, rows), key, value, real)
 
@@ -353,7 +361,7 @@ def _walk_back(query, key, value, feature_map, real, past, states, grad) -> tupl
         for gradient, place, part in zip(gradients, places, parts, strict=False):
             gradient[..., place, :] = part
         grad_state = parts[3:]
-    for rows in _spans(past):
+    for rows in _spans(past, _SPAN):
         k, v, r = _cut(rows, key, value, real)
 
         def summed(k, v, r=r):
@@ -410,7 +418,7 @@ def _features(key, real, feature_map) -> Tensor:
     return feature_map(key) if real is None else feature_map(key).masked_fill(~real, 0)
 
 
-def _spans(length: int, size: int = _SPAN) -> list[slice]:
+def _spans(length: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
@@ -470,7 +478,7 @@ def _cancelled(total, query, key, feature_map, real, is_causal) -> Tensor:
     bound = keys * _norm(query, feature_map) * _norm(key, feature_map).amax(dim=-1, keepdim=True)
     doubtful = _too_little(total, bound)
     vanished = torch.zeros_like(doubtful)
-    for rows in doubtful.flatten(0, -2).any(dim=0).nonzero().flatten().split(_CHUNK):
+    for rows in doubtful.reshape(-1, query.shape[-2]).any(dim=0).nonzero().flatten().split(_CHUNK):
         weights = feature_map.kernel(query[..., rows, :], key)
         if real is not None:
             weights = weights.masked_fill(~real.mT, 0)
@@ -504,6 +512,17 @@ def _refuse(vanished, vanishing) -> None:
             expected="a sum of at least 1e-6 of the absolute weights, and in range of the type",
             got=f"{int(vanished.sum())} queries without",
             hint='query and key scaled so that their products stay below 1, an even order, or vanishing="zeros"',
+        )
+
+
+def _require_fit(name, x, state, feature_map) -> None:
+    shape = (*x.shape[:-2], feature_map.size(x.shape[-1]))
+    if state.total.shape != shape:
+        raise InputError(
+            f"the state does not fit {name}",
+            expected=f"sums over features of shape {tuple(shape)}",
+            got=f"{tuple(state.total.shape)}",
+            hint="linear_attention_start with the same feature map and batch",
         )
 
 
