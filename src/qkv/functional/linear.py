@@ -6,8 +6,9 @@ state (S, z) of fixed size for all that came before. Three ways to the same numb
 state, and by the weights that the feature map implies. Scores have no scale here: scale the query.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Literal, no_type_check
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from qkv.errors import InputError, unknown_name
 from qkv.functional._inputs import check_finite, check_inputs, exact_type
 from qkv.functional._naive import naive_attention
-from qkv.functional.feature_map import FeatureMap
+from qkv.functional.feature_map import FeatureMap, TaylorFeatures
 from qkv.functional.mask import full_mask
 
 Vanishing = Literal["raise", "zeros"]
@@ -290,12 +291,30 @@ def _attend(query, key, value, feature_map, real, is_causal) -> tuple[Tensor, Te
         early = queries - keys
         output, total = _attend(query[..., early:, :], key, value, feature_map, real, is_causal)
         return F.pad(output, (0, 0, early, 0)), F.pad(total, (early, 0))
-    return _eager(_Chunked.apply)(query, key, value, feature_map, real, keys - queries if is_causal else keys)
+    return _eager(_run)(query, key, value, feature_map, real, keys - queries if is_causal else keys)
 
 
 def _eager(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`, which compiled code is to call as it is: its loop would be unrolled, chunk by chunk."""
     return torch.compiler.disable(function) if torch.compiler.is_compiling() else function
+
+
+def _run(query, key, value, feature_map, real, past) -> tuple[Tensor, Tensor]:
+    """What was compiled for this feature map and device, loaded when first used; else chunks of plain products."""
+    if feature_map == TaylorFeatures(order=2) and real is None and past in (0, key.shape[-2]):
+        kernel: Any = None
+        if query.is_cuda:
+            from qkv.functional import _taylor_triton
+
+            kernel = _taylor_triton.taylor_attention_triton if _taylor_triton.usable(query, value) else None
+        else:
+            from qkv.functional import _taylor_cpu
+
+            kernel = _taylor_cpu.taylor_attention if _taylor_cpu.usable(query, key, value) else None
+        if kernel is not None:
+            # No normalisers come back: those of this map never vanish.
+            return kernel(query, key, value, is_causal=past == 0), query.new_empty(0)
+    return _Chunked.apply(query, key, value, feature_map, real, past)
 
 
 class _Chunked(torch.autograd.Function):
@@ -335,9 +354,9 @@ def _walk(query, key, value, feature_map, real, past) -> Iterator[tuple[slice, L
     them, if there are more, a span at a time: its rows, the state before it, its output, its normalisers.
     """
     state = _nothing(key, value, feature_map, key.dtype)
-    for rows in _spans(past, _SPAN):
+    for rows in _spans(past):
         state = _sum_up(state, *_cut(rows, key, value, real), feature_map)
-    for rows in _spans(query.shape[-2], _SPAN):
+    for rows in _spans(query.shape[-2]):
         beside = _cut(_after(past, rows), key, value, real)
         output, total, after = _span(state, query[..., rows, :], *beside, feature_map)
         yield rows, state, output, total
@@ -348,7 +367,7 @@ def _walk_back(query, key, value, feature_map, real, past, states, grad) -> tupl
     """The gradients of queries, keys and values. Within a span they are torch's."""
     gradients = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
     grad_state = [torch.zeros_like(part) for part in states[:2]]
-    for rows in reversed(_spans(query.shape[-2], _SPAN)):
+    for rows in reversed(_spans(query.shape[-2])):
         state = states[2 * (rows.start // _SPAN) :][:2]
         k, v, r = _cut(_after(past, rows), key, value, real)
 
@@ -361,7 +380,7 @@ def _walk_back(query, key, value, feature_map, real, past, states, grad) -> tupl
         for gradient, place, part in zip(gradients, places, parts, strict=False):
             gradient[..., place, :] = part
         grad_state = parts[3:]
-    for rows in _spans(past, _SPAN):
+    for rows in _spans(past):
         k, v, r = _cut(rows, key, value, real)
 
         def summed(k, v, r=r):
@@ -376,11 +395,12 @@ def _walk_back(query, key, value, feature_map, real, past, states, grad) -> tupl
 def _span(state, query, key, value, real, feature_map) -> tuple[Tensor, Tensor, LinearState]:
     """Output, normalisers and the state after these queries, which see the state and, causally, these keys if any."""
     outputs, totals = [], []
-    for rows in _spans(query.shape[-2], _CHUNK):
-        q, (k, v, r) = query[..., rows, :], _cut(rows, key, value, real)
+    beside = zip(*map(_split, (key, value, real)), strict=False) if key.shape[-2] else repeat(None)
+    for q, kept in zip(_split(query), beside, strict=False):
         features = feature_map.of_queries(q)
         output, total = features @ state.weighted, _times(features, state.total)
-        if k.shape[-2]:
+        if kept is not None:
+            k, v, r = kept
             weights = feature_map.kernel(q, k).tril()
             weights = weights if r is None else weights.masked_fill(~r.mT, 0)
             output, total = output + weights @ v, total + weights.sum(dim=-1)
@@ -392,8 +412,7 @@ def _span(state, query, key, value, real, feature_map) -> tuple[Tensor, Tensor, 
 
 def _sum_up(state, key, value, real, feature_map) -> LinearState:
     """The state after these keys and values, in its own precision."""
-    for rows in _spans(key.shape[-2], _CHUNK):
-        k, v, r = _cut(rows, key, value, real)
+    for k, v, r in zip(*map(_split, (key, value, real)), strict=False):
         state = state.add(_features(k.to(state.total.dtype), r, feature_map), v.to(state.total.dtype))
     return state
 
@@ -418,8 +437,12 @@ def _features(key, real, feature_map) -> Tensor:
     return feature_map(key) if real is None else feature_map(key).masked_fill(~real, 0)
 
 
-def _spans(length: int, size: int) -> list[slice]:
-    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+def _spans(length: int) -> list[slice]:
+    return [slice(start, min(start + _SPAN, length)) for start in range(0, length, _SPAN)]
+
+
+def _split(x: Tensor | None) -> Iterable[Tensor | None]:
+    return repeat(None) if x is None else x.split(_CHUNK, dim=-2)
 
 
 def _after(past: int, rows: slice) -> slice:
