@@ -1,18 +1,31 @@
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from qkv.errors import InputError, InputTypeError
 from qkv.functional import (
+    _softmax,
     additive_attention,
     additive_attention_weights,
+    bilinear_attention,
     causal_mask,
+    cosine_attention,
+    kernel_attention,
     naive_additive_attention,
+    naive_bilinear_attention,
+    naive_cosine_attention,
+    naive_kernel_attention,
     naive_softmax_attention,
+    polynomial_kernel,
+    rbf_kernel,
     softmax_attention,
     softmax_attention_weights,
 )
@@ -48,12 +61,47 @@ def random_mask(*shape: int) -> Tensor:
     return mask
 
 
-def assert_same_values_and_gradients(ours: Tensor, theirs: Tensor, inputs: tuple[Tensor, ...]):
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
-    cotangent = torch.randn_like(ours)
-    gradients = [torch.autograd.grad(output, inputs, cotangent, retain_graph=True) for output in (ours, theirs)]
-    for mine, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(mine, other, rtol=0, atol=1e-10)
+def squared_distances(query: Tensor, key: Tensor) -> Tensor:
+    return (query[..., :, None, :] - key[..., None, :, :]).square().sum(-1)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of attention that takes query, key, value and mask, and its definition."""
+
+    attend: Callable[..., tuple[Tensor, Tensor | None]]
+    naive: Callable[..., tuple[Tensor, Tensor]]
+
+
+def bilinear(formula: Callable) -> Callable:
+    """`formula` with a matrix that depends on nothing but the width."""
+
+    def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, **options):
+        width = query.shape[-1]
+        weight = torch.linspace(-1, 1, width * width, dtype=torch.float64).view(width, width).to(query.dtype)
+        return formula(query, key, value, weight, mask, **options)
+
+    return attend
+
+
+def kernel(formula: Callable, function: Callable) -> Callable:
+    return lambda query, key, value, *rest, **options: formula(query, key, value, function, *rest, **options)
+
+
+FORMS = {
+    "scaled": Form(partial(softmax_attention, scale=0.3), partial(naive_softmax_attention, scale=0.3)),
+    "cosine": Form(partial(cosine_attention, scale=5.0), partial(naive_cosine_attention, scale=5.0)),
+    "bilinear": Form(bilinear(bilinear_attention), bilinear(naive_bilinear_attention)),
+    "rbf": Form(
+        kernel(kernel_attention, rbf_kernel(3.0)),
+        kernel(naive_kernel_attention, lambda x, y: (-squared_distances(x, y) / 9).exp()),
+    ),
+    "polynomial": Form(
+        kernel(kernel_attention, polynomial_kernel(2, 0.5)),
+        kernel(naive_kernel_attention, lambda x, y: (torch.einsum("...qd,...kd->...qk", x, y) + 0.5).square()),
+    ),
+}
+every_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 
 
 # -- by hand ---------------------------------------------------------------------------------------------------------
@@ -83,95 +131,207 @@ def test_additive_attention_by_hand():
 # -- parity with the definitions -------------------------------------------------------------------------------------
 
 
+@every_form
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize("masked", [(), (QUERIES, KEYS), (BATCH, 1, QUERIES, KEYS), (BATCH, HEADS, QUERIES, KEYS)])
-@pytest.mark.parametrize("need_weights", [False, True])
-def test_softmax_attention_is_its_definition(masked: tuple[int, ...], is_causal: bool, need_weights: bool):
+def test_a_form_is_its_definition(form: Form, masked: tuple[int, ...], is_causal: bool, same_values_and_gradients):
     inputs = softmax_inputs()
     mask = random_mask(*masked) if masked else None
-    output, weights = softmax_attention(*inputs, mask, scale=0.3, is_causal=is_causal, need_weights=need_weights)
-    expected, expected_weights = naive_softmax_attention(*inputs, mask, scale=0.3, is_causal=is_causal)
-    assert_same_values_and_gradients(output, expected, inputs)
-    if weights is not None:
-        assert_same_values_and_gradients(weights, expected_weights, inputs[:2])
+    expected, expected_weights = form.naive(*inputs, mask, is_causal=is_causal)
+    output, none = form.attend(*inputs, mask, is_causal=is_causal)
+    assert none is None
+    same_values_and_gradients(output, expected, inputs)
+    output, weights = form.attend(*inputs, mask, is_causal=is_causal, need_weights=True)
+    assert weights is not None
+    same_values_and_gradients(output, expected, inputs)
+    same_values_and_gradients(weights, expected_weights, inputs[:2])
+
+
+@pytest.mark.parametrize("shape", [(), (HEADS,), (BATCH, 1)])
+def test_bilinear_attention_compares_what_differs_in_width(shape: tuple[int, ...], same_values_and_gradients):
+    query, key, value = softmax_inputs()
+    inputs = (query[..., :3], key, value, normal(*shape, 3, HEAD_DIM))
+    output, _ = bilinear_attention(*inputs)
+    expected, _ = naive_bilinear_attention(*inputs)
+    same_values_and_gradients(output, expected, (query, key, value, inputs[-1]))
 
 
 @pytest.mark.parametrize("keys", [3, 5])
-def test_causal_without_a_mask_is_its_definition(keys: int):
+def test_causal_without_a_mask_is_its_definition(keys: int, same_values_and_gradients):
     inputs = softmax_inputs(keys)
     output, _ = softmax_attention(*inputs, is_causal=True)
     expected, _ = naive_softmax_attention(*inputs, causal_mask(QUERIES, keys))
-    assert_same_values_and_gradients(output, expected, inputs)
+    same_values_and_gradients(output, expected, inputs)
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_additive_attention_is_its_definition(masked: bool):
+def test_additive_attention_is_its_definition(masked: bool, same_values_and_gradients):
     inputs = additive_inputs()
     mask = random_mask(BATCH, QUERIES, KEYS) if masked else None
     output, weights = additive_attention(*inputs, mask)
     expected, expected_weights = naive_additive_attention(*inputs, mask)
-    assert_same_values_and_gradients(output, expected, inputs)
+    same_values_and_gradients(output, expected, inputs)
     query, key, _, scorer = inputs
-    assert_same_values_and_gradients(weights, expected_weights, (query, key, scorer))
+    same_values_and_gradients(weights, expected_weights, (query, key, scorer))
 
 
-def test_a_scorer_for_each_head_is_each_head_by_itself():
+def test_a_scorer_for_each_head_is_each_head_by_itself(same_values_and_gradients):
     query, key, value = softmax_inputs()
     scorers = normal(HEADS, HEAD_DIM)
     output, _ = additive_attention(query, key, value, scorers)
     heads = [additive_attention(*(x[:, i] for x in (query, key, value)), scorers[i])[0] for i in range(HEADS)]
-    assert_same_values_and_gradients(output, torch.stack(heads, dim=1), (query, key, value, scorers))
+    same_values_and_gradients(output, torch.stack(heads, dim=1), (query, key, value, scorers))
 
 
 # -- gradients -------------------------------------------------------------------------------------------------------
 
 
+@every_form
 @pytest.mark.parametrize("need_weights", [False, True])
-def test_softmax_attention_gradients(need_weights: bool):
-    inputs = (normal(2, 3, 2), normal(2, 5, 2), normal(2, 5, 3))
-    mask = random_mask(2, 3, 5)
+def test_first_and_second_gradients(form: Form, need_weights: bool):
+    inputs = (normal(1, 2, 3, 2), normal(1, 2, 5, 2), normal(1, 2, 5, 2))  # what the fused kernels take
+    mask = random_mask(3, 5)
 
     def outputs(*inputs: Tensor) -> list[Tensor]:
-        return [part for part in softmax_attention(*inputs, mask, need_weights=need_weights) if part is not None]
+        return [part for part in form.attend(*inputs, mask, need_weights=need_weights) if part is not None]
 
     assert torch.autograd.gradcheck(outputs, inputs)
+    assert torch.autograd.gradgradcheck(outputs, inputs)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_second_gradients_by_one_input_alone(which: int):
+    inputs = [x.detach() for x in (normal(1, 2, 3, 2), normal(1, 2, 3, 2), normal(1, 2, 3, 2))]
+
+    def output(x: Tensor) -> Tensor:
+        return softmax_attention(*inputs[:which], x, *inputs[which + 1 :], is_causal=True)[0]
+
+    assert torch.autograd.gradgradcheck(output, inputs[which].clone().requires_grad_())
+
+
+def test_the_fused_graph_is_gone_through_as_often_as_asked():
+    query, key, value = (normal(1, 2, 5, 7) for _ in range(3))
+    output, _ = softmax_attention(query, key, value)
+    first, second = (torch.autograd.grad(output.sum(), query, retain_graph=True) for _ in range(2))
+    assert torch.equal(first[0], second[0])
+    torch.autograd.grad(output.sum(), query)
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(output.sum(), query)
+
+
+def test_checkpoints_and_function_transforms_see_the_fused_path(same_values_and_gradients):
+    inputs = tuple(normal(1, 2, 5, 7) for _ in range(3))
+    attend = lambda *inputs: softmax_attention(*inputs, is_causal=True)[0]  # noqa: E731
+    output = attend(*inputs)
+    same_values_and_gradients(checkpoint(attend, *inputs, use_reentrant=False), output, inputs)
+    expected = torch.autograd.grad(output.sum(), inputs)
+    for ours, theirs in zip(torch.func.grad(lambda x: attend(*x).sum())(inputs), expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_additive_attention_gradients():
     inputs = (normal(3, 2), normal(5, 2), normal(5, 3), normal(2))
     mask = random_mask(3, 5)
     assert torch.autograd.gradcheck(lambda *inputs: additive_attention(*inputs, mask), inputs)
+    assert torch.autograd.gradgradcheck(lambda *inputs: additive_attention(*inputs, mask), inputs)
 
 
 # -- laws ------------------------------------------------------------------------------------------------------------
 
 
+@every_form
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**31), queries=st.integers(1, 5), keys=st.integers(1, 7), is_causal=st.booleans())
-def test_weights_are_shares_of_what_is_allowed(seed: int, queries: int, keys: int, is_causal: bool):
+@given(
+    seed=st.integers(0, 2**31),
+    queries=st.integers(1, 5),
+    keys=st.integers(1, 7),
+    size=st.sampled_from([0, 1, 100]),  # identical keys; scores about 1; scores of 1e4
+    masked=st.booleans(),
+    is_causal=st.booleans(),
+)
+def test_weights_are_shares_of_what_is_allowed(
+    form: Form, seed: int, queries: int, keys: int, size: int, masked: bool, is_causal: bool
+):
     generator = torch.Generator().manual_seed(seed)
-    query, key, value = (torch.randn(2, n, 3, generator=generator).double() * 4 for n in (queries, keys, keys))
-    mask = torch.rand(2, queries, keys, generator=generator) < 0.5
-    for output, weights in (
-        softmax_attention(query, key, value, mask, is_causal=is_causal, need_weights=True),
-        additive_attention(query, key, value, value[0, 0], mask & causal_mask(queries, keys) if is_causal else mask),
-    ):
-        allowed = mask & causal_mask(queries, keys) if is_causal else mask
-        assert weights is not None
-        assert bool((weights[~allowed] == 0).all())
-        assert bool((weights >= 0).all())
-        torch.testing.assert_close(weights.sum(-1), allowed.any(-1).double())
-        torch.testing.assert_close(output, weights @ value)
+    query, key, value = (torch.randn(2, n, 3, generator=generator).double() for n in (queries, keys, keys))
+    allowed = torch.rand(2, queries, keys, generator=generator) < 0.5 if masked else torch.ones(2, queries, keys) > 0
+    query, key = (size * query).requires_grad_(), (size * key).requires_grad_()
+    output, weights = form.attend(
+        query, key, value, allowed if masked else None, is_causal=is_causal, need_weights=True
+    )
+    allowed = allowed & causal_mask(queries, keys) if is_causal else allowed
+    assert weights is not None
+    assert bool((weights[~allowed] == 0).all())
+    assert bool((weights >= 0).all())
+    torch.testing.assert_close(weights.sum(-1), allowed.any(-1).double())
+    torch.testing.assert_close(output, weights @ value)
+    gradients = torch.autograd.grad(output.square().sum(), (query, key))
+    for gradient, seen in zip(gradients, (allowed.any(-1), allowed.any(-2)), strict=True):
+        assert bool(gradient.isfinite().all())
+        assert bool((gradient[~seen] == 0).all())  # nothing leaks through the mask
 
 
-def test_output_without_weights_is_output_with_weights():
+@every_form
+def test_the_order_of_queries_and_of_keys_is_nothing(form: Form):
+    query, key, value = softmax_inputs()
+    mask = random_mask(QUERIES, KEYS)
+    rows, columns = torch.randperm(QUERIES), torch.randperm(KEYS)
+    output, weights = form.attend(query, key, value, mask, need_weights=True)
+    moved = form.attend(
+        query[:, :, rows], key[:, :, columns], value[:, :, columns], mask[rows][:, columns], need_weights=True
+    )
+    assert weights is not None
+    torch.testing.assert_close(moved[0], output[:, :, rows])
+    torch.testing.assert_close(moved[1], weights[:, :, rows][..., columns])
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_cosines_know_no_length(need_weights: bool):
+    inputs = softmax_inputs(dtype=torch.float32)
+    query, key, value = (x.detach() for x in inputs)
+    expected, _ = cosine_attention(query, key, value, scale=5.0)
+    for length in (1e-30, 1e30):  # whose squares are nothing, and everything
+        output, _ = cosine_attention(length * query, key / length, value, scale=5.0, need_weights=need_weights)
+        torch.testing.assert_close(output, expected)
+
+
+def test_a_vector_of_zeros_has_cosine_0_and_no_gradient():
+    query, key, value = torch.zeros(1, 2, dtype=torch.float64, requires_grad=True), torch.eye(2).double(), normal(2, 3)
+    output, weights = cosine_attention(query, key, value, need_weights=True)
+    assert weights is not None
+    assert weights.tolist() == [[0.5, 0.5]]
+    (gradient,) = torch.autograd.grad(output.sum(), query, create_graph=True)
+    assert gradient.tolist() == [[0, 0]]
+    (second,) = torch.autograd.grad(gradient.sum(), query)
+    assert second.tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("value_dim", [HEAD_DIM, VALUE_DIM])
+def test_maps_made_in_blocks_are_those_of_the_plain_form(masked: bool, value_dim: int, monkeypatch):
+    queries, keys, blocks = 263, 257, []  # three blocks of rows, the last one of seven
+    made = _softmax._attend_in_blocks
+    monkeypatch.setattr(_softmax, "_attend_in_blocks", lambda *inputs: blocks.append(1) or made(*inputs))
+    query, key, value = normal(1, 2, queries, HEAD_DIM), normal(1, 2, keys, HEAD_DIM), normal(1, 2, keys, value_dim)
+    mask = random_mask(2, queries, keys) if masked else None
+    plain = softmax_attention(query, key, value, mask, is_causal=masked, need_weights=True)
+    assert not blocks
+    for context in (torch.no_grad(), torch.inference_mode()):
+        with context:
+            ours = softmax_attention(query, key, value, mask, is_causal=masked, need_weights=True)
+        for mine, other in zip(ours, plain, strict=True):
+            torch.testing.assert_close(mine, other, rtol=0, atol=1e-12)
+    assert len(blocks) == 2
+
+
+def test_output_without_weights_is_output_with_weights(same_values_and_gradients):
     inputs = softmax_inputs()
     with_weights, weights = softmax_attention(*inputs, is_causal=True, need_weights=True)
     without, none = softmax_attention(*inputs, is_causal=True)
     assert weights is not None
     assert none is None
-    assert_same_values_and_gradients(without, weights @ inputs[2], inputs)
-    assert_same_values_and_gradients(with_weights, weights @ inputs[2], inputs)
+    same_values_and_gradients(without, weights @ inputs[2], inputs)
+    same_values_and_gradients(with_weights, weights @ inputs[2], inputs)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
@@ -213,16 +373,45 @@ def test_dropout_scales_up_what_it_leaves_and_hands_out_what_made_the_output():
     torch.testing.assert_close(output, weights @ value)
 
 
+@every_form
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_sums_in_single(dtype: torch.dtype):
+def test_half_precision_sums_in_single(form: Form, dtype: torch.dtype):
     # 1031 equal scores: in bfloat16 a running sum of ones stops at 256, and the weights would be four times too large.
     query, key = torch.zeros(1, 2, dtype=dtype), torch.zeros(1031, 2, dtype=dtype)
-    for weights in (
-        softmax_attention_weights(query, key),
-        additive_attention_weights(query, key, torch.ones(2, dtype=dtype)),
-    ):
-        assert weights.dtype == dtype
-        assert weights.double().sum().item() == pytest.approx(1, rel=2**-8)
+    output, weights = form.attend(query, key, torch.ones_like(key), need_weights=True)
+    assert weights is not None
+    assert output.dtype == weights.dtype == dtype
+    assert weights.double().sum().item() == pytest.approx(1, rel=2**-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_additive_attention_in_half_precision_sums_in_single(dtype: torch.dtype):
+    query, key = torch.zeros(1, 2, dtype=dtype), torch.zeros(1031, 2, dtype=dtype)
+    weights = additive_attention_weights(query, key, torch.ones(2, dtype=dtype))
+    assert weights.dtype == dtype
+    assert weights.double().sum().item() == pytest.approx(1, rel=2**-8)
+
+
+@every_form
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_autocast_stays_near(form: Form, need_weights: bool):
+    inputs = softmax_inputs(dtype=torch.float32)
+    expected, _ = form.attend(*inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output, _ = form.attend(*inputs, need_weights=need_weights)
+        gradients = torch.autograd.grad(output.float().square().sum(), inputs)
+    torch.testing.assert_close(output.float(), expected, rtol=0, atol=2**-4)
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients)
+
+
+@pytest.mark.parametrize(("name", "need_weights"), [*((name, False) for name in FORMS), ("scaled", True)])
+@pytest.mark.usefixtures("no_shape_hook")
+def test_compiled_whole_it_is_the_same(name: str, need_weights: bool, same_values_and_gradients):
+    inputs = tuple(normal(*x.shape[1:]) for x in softmax_inputs())
+    mask = random_mask(QUERIES, KEYS)
+    attend = lambda *inputs: FORMS[name].attend(*inputs, mask, need_weights=need_weights)[0]  # noqa: E731
+    compiled = torch.compile(attend, fullgraph=True, backend="aot_eager")
+    same_values_and_gradients(compiled(*inputs), attend(*inputs), inputs)
 
 
 @pytest.mark.parametrize("autocast", [False, True])
@@ -274,3 +463,60 @@ def test_masks_that_are_not_boolean_are_refused(need_weights: bool):
 def test_masks_of_other_shapes_are_refused(shape: tuple[int, ...]):
     with pytest.raises(InputError, match=r"mask does not fit .*\(2, 3, 5, 7\)"):
         softmax_attention(*softmax_inputs(), torch.ones(shape, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("name", ["query", "key", "value"])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_inputs_that_are_not_finite_are_named(name: str, bad: float, need_weights: bool):
+    inputs = dict(zip(("query", "key", "value"), (x.detach() for x in softmax_inputs()), strict=True))
+    inputs[name][1, 2, 3, 5] = bad
+    with pytest.raises(InputError, match=rf"{name} is not finite.*got {bad} at \(1, 2, 3, 5\)"):
+        softmax_attention(**inputs, need_weights=need_weights)
+
+
+@pytest.mark.parametrize("name", ["query", "key", "value", "scorer"])
+def test_additive_inputs_that_are_not_finite_are_named(name: str):
+    # Half of all places would hide an infinity: its tanh is 1.
+    inputs = dict(zip(("query", "key", "value", "scorer"), (x.detach() for x in additive_inputs()), strict=True))
+    inputs[name][..., -1] = -torch.inf
+    with pytest.raises(InputError, match=f"{name} is not finite"):
+        additive_attention(**inputs)
+
+
+def test_scores_that_overflow_are_told_from_inputs_that_do():
+    query, key = torch.full((1, 2), 200.0).half(), torch.tensor([[200.0], [-200.0]]).expand(2, 2).half()
+    with pytest.raises(InputError, match=r"scores overflow torch\.float16.*up to 6\.55e\+04.*smaller scale"):
+        softmax_attention(query, key, key, scale=1.0, need_weights=True)
+    softmax_attention(query.float(), key.float(), key.float(), scale=1.0, need_weights=True)
+
+
+def test_values_whose_sum_overflows_are_fine():
+    query, key, value = torch.zeros(3, 1), torch.zeros(1, 1), torch.full((1, 1), 3e38)
+    assert torch.equal(softmax_attention(query, key, value)[0], value.expand(3, 1))
+
+
+@every_form
+@pytest.mark.usefixtures("no_shape_hook")
+def test_shapes_and_types_that_cannot_go_together_are_refused(form: Form):
+    query, key, value = softmax_inputs()
+    with pytest.raises(InputTypeError, match=r"key is of a type .*got torch\.int64.*key\.float\(\)"):
+        form.attend(query, key.long(), value)
+    with pytest.raises(InputTypeError, match=r"query and value are of different types.*torch\.float64 and torch\.fl"):
+        form.attend(query, key, value.float())
+    with pytest.raises(InputError, match=r"query has a shape .*\(\.\.\., length, width\); got \(5,\)"):
+        form.attend(query[0, 0, :, 0], key, value)
+    with pytest.raises(InputError, match=r"query and key differ in their leading axes.*\(2, 3, 5, 11\) and \(3, 7, 11"):
+        form.attend(query, key[0], value)
+    with pytest.raises(InputError, match=r"key and value differ in length.*got 7 keys and 6 values"):
+        form.attend(query, key, value[:, :, 1:])
+    if form is not FORMS["bilinear"]:
+        with pytest.raises(InputError, match=r"query and key differ in width.*got 11 and 7.*bilinear_attention"):
+            form.attend(query, key[..., :7], value)
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+def test_a_weight_of_another_shape_is_refused():
+    query, key, value = softmax_inputs()
+    with pytest.raises(InputError, match=r"weight does not fit .*\(\.\.\., 11, 7\); got \(7, 11\)"):
+        bilinear_attention(query, key[..., :7], value, normal(7, 11))

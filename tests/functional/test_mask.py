@@ -3,7 +3,15 @@ import torch
 from torch import nn
 
 from qkv.errors import InputError, InputTypeError
-from qkv.functional import causal_mask, combine_masks, lengths_to_real, mask_from_torch, padding_mask
+from qkv.functional import (
+    causal_mask,
+    combine_masks,
+    lengths_to_real,
+    mask_from_edges,
+    mask_from_torch,
+    padding_mask,
+    window_mask,
+)
 
 
 def test_causal_mask_by_hand():
@@ -15,6 +23,39 @@ def test_causal_mask_by_hand():
 
 def test_causal_mask_is_its_own_bottom_rows():
     assert torch.equal(causal_mask(3, 7), causal_mask(7)[-3:])
+
+
+def test_window_mask_by_hand():
+    assert window_mask(3, 3, 1).int().tolist() == [[1, 1, 0], [1, 1, 1], [0, 1, 1]]
+    assert window_mask(3, 3, 1, is_causal=True).int().tolist() == [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
+    # One new query after three keys of the past, at which it looks back by two.
+    assert window_mask(1, 4, 2, is_causal=True).int().tolist() == [[0, 1, 1, 1]]
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("window", [0, 2, 11])
+def test_a_window_is_a_distance(window: int, is_causal: bool):
+    for query, row in enumerate(window_mask(7, 7, window, is_causal=is_causal)):
+        for key, allowed in enumerate(row):
+            assert allowed == (abs(query - key) <= window and not (is_causal and key > query))
+
+
+def test_a_window_over_everything_is_the_causal_mask_alone():
+    assert torch.equal(window_mask(3, 7, 7, is_causal=True), causal_mask(3, 7))
+    assert bool(window_mask(3, 7, 7).all())
+
+
+@pytest.mark.parametrize("window", [-1, 0.5])
+@pytest.mark.usefixtures("no_shape_hook")
+def test_what_is_no_distance_is_refused(window: float):
+    with pytest.raises(InputError, match=rf"window cannot be a distance.*a whole number from 0 on; got {window}"):
+        window_mask(3, 3, window)
+
+
+def test_mask_from_edges_by_hand():
+    # An edge from 0 to 2 lets 2 see 0, and not the other way.
+    assert mask_from_edges(torch.tensor([[0, 1], [2, 1]]), 3).int().tolist() == [[0, 0, 0], [0, 1, 0], [1, 0, 0]]
+    assert not mask_from_edges(torch.empty(2, 0, dtype=torch.int64), 3).any()
 
 
 def test_lengths_and_padding_by_hand():

@@ -63,7 +63,7 @@ def check_inputs(*, query: Tensor, key: Tensor, value: Tensor | None = None, sam
         )
 
 
-def check_finite(output: Tensor, *, key: Tensor, **others: Tensor) -> None:
+def check_finite(output: Tensor, *hiding: Tensor, key: Tensor, **others: Tensor) -> None:
     """Refuses inputs that hold NaN or infinity, told by the output that they made; on a processor alone.
 
     What is not finite in queries and values always reaches the output, but an infinite key may come out as a weight of
@@ -71,14 +71,15 @@ def check_finite(output: Tensor, *, key: Tensor, **others: Tensor) -> None:
 
     Args:
         output: what came of the inputs.
-        key, others: the inputs, by the names that messages call them.
+        hiding: further inputs whose infinities this form may hide.
+        key, others: all inputs, by the names that messages call them.
 
     Raises:
         InputError: naming the input and its first such entry, or the type that the scores overflow.
     """
     if output.device.type != "cpu" or not values_are_there(output):
         return
-    if math.isfinite(sum(x.detach().sum(dtype=exact_type(x)).item() for x in (output, key))):
+    if math.isfinite(sum(x.detach().sum(dtype=exact_type(x)).item() for x in (output, key, *hiding))):
         return
     for name, x in {**others, "key": key}.items():
         wrong = x.isfinite().logical_not()

@@ -233,10 +233,8 @@ def additive_attention_weights(
     tensor([[0.5000, 0.5000]])
     """
     check_inputs(query=query, key=key)
-    met = torch.tanh(query[..., :, None, :] + key[..., None, :, :])
-    scores = met @ scorer if scorer.dim() == 1 else (met @ scorer[..., None, :, None]).squeeze(-1)
-    weights = masked_softmax(scores, full_mask(query, key, mask)).to(query.dtype)
-    check_finite(weights, query=query, key=key, scorer=scorer)
+    weights = _additive_weights(query, key, scorer, mask)
+    check_finite(weights, query, query=query, key=key, scorer=scorer)
     return weights
 
 
@@ -267,9 +265,9 @@ def additive_attention(
     tensor([[2.]])
     """
     check_inputs(query=query, key=key, value=value)
-    weights = additive_attention_weights(query, key, scorer, mask)
+    weights = _additive_weights(query, key, scorer, mask)
     output = weights @ value
-    check_finite(output, query=query, key=key, value=value)
+    check_finite(output, query, query=query, key=key, value=value, scorer=scorer)
     return output, weights
 
 
@@ -277,17 +275,25 @@ def naive_additive_attention(
     query: Float[Tensor, "*batch queries dim"],
     key: Float[Tensor, "*batch keys dim"],
     value: Float[Tensor, "*batch keys value_dim"],
-    scorer: Float[Tensor, " dim"],
+    scorer: Float[Tensor, "*#batch dim"],
     mask: Bool[Tensor, "*#batch #queries keys"] | None = None,
 ) -> tuple[Float[Tensor, "*batch queries value_dim"], Float[Tensor, "*batch queries keys"]]:
     """The definition of `additive_attention`: for each query, the softmax over the keys that it may attend to."""
+    mask, scorer = full_mask(query, key, mask), scorer.expand(*query.shape[:-2], -1)
     return naive_attention(
-        lambda q, keys: exponential(torch.stack([scorer @ torch.tanh(q + k) for k in keys])),
+        lambda q, keys, v: exponential(torch.stack([v @ torch.tanh(q + k) for k in keys])),
         query,
         key,
         value,
-        full_mask(query, key, mask),
+        mask,
+        scorer,
     )
+
+
+def _additive_weights(query: Tensor, key: Tensor, scorer: Tensor, mask: Tensor | None) -> Tensor:
+    met = torch.tanh(query[..., :, None, :] + key[..., None, :, :])
+    scores = met @ scorer if scorer.dim() == 1 else (met @ scorer[..., None, :, None]).squeeze(-1)
+    return masked_softmax(scores, full_mask(query, key, mask)).to(query.dtype)
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -65,9 +65,9 @@ def edge_softmax(
     # The largest score of a node goes from those of all its edges: no share changes, so no gradient goes through it.
     known = scores.detach()
     largest = known.new_full(per_node, -torch.inf).scatter_reduce(-1, target.expand_as(known), known, "amax")
-    shares = (scores - largest.index_select(-1, target)).exp()
+    shares = (scores - largest.index_select(-1, target)).to(exact_type(scores)).exp()
     total = shares.new_zeros(per_node).index_add(-1, target, shares)
-    return shares / total.index_select(-1, target)
+    return (shares / total.index_select(-1, target)).to(scores.dtype)
 
 
 def naive_edge_attention(

@@ -111,8 +111,7 @@ def _mask_blocks(query: Tensor, mask: Tensor | None, block: int, before: int, af
     """What the queries of each block may see of its keys, broadcasting to `(items, blocks, block, keys)`."""
     *batch, length, _ = query.shape
     keys, missing = before + block + after, -length % block
-    if mask is None:
-        mask = torch.ones(1, length, dtype=torch.bool, device=query.device)
+    mask = torch.ones(1, length, dtype=torch.bool, device=query.device) if mask is None else torch.atleast_2d(mask)
     if mask.shape[-2] == 1:
         near = F.pad(mask, (before, missing + after)).unfold(-1, keys, block).movedim(-2, -3)
     else:  # of all blocks of rows with all blocks of keys, those of a row's own keys
