@@ -450,14 +450,17 @@ def test_autocast_leaves_single_precision_alone():
 
 @pytest.mark.parametrize("length", [512, 4099])
 @pytest.mark.parametrize("is_causal", [False, True])
-def test_error_in_single_precision(length: int, is_causal: bool):
+@pytest.mark.parametrize("folded", [False, True])  # compiled for a processor is the folded one alone
+def test_error_in_single_precision(folded: bool, length: int, is_causal: bool):
+    phi = TaylorFeatures(folded=folded)
     query, key, value = torch.randn(1, length, 16), torch.randn(1, length, 16), torch.randn(1, length, 3)
-    output, _ = linear_attention(query, key, value, TaylorFeatures(), is_causal=is_causal)
-    exact, _ = linear_attention(query.double(), key.double(), value.double(), TaylorFeatures(), is_causal=is_causal)
+    output, _ = linear_attention(query, key, value, phi, is_causal=is_causal)
+    exact, _ = linear_attention(query.double(), key.double(), value.double(), phi, is_causal=is_causal)
     assert (output - exact).abs().max() <= 1e-5 * exact.abs().max()
 
 
 @pytest.mark.parametrize("length", [11, 300])
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch's own, wherever code goes on behind a graph's end
 @pytest.mark.usefixtures("no_shape_hook")
 def test_compiled_is_eager(length: int):
     given = inputs(length, length)

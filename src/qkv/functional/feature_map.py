@@ -133,9 +133,9 @@ class TaylorFeatures(FeatureMap):
     ) -> Float[Tensor, "*batch queries keys"]:
         """`sum over n <= order of s^n / n!` with `s = q . k`, by Horner's rule and without features."""
         scores = query @ key.mT
-        weights = 1 + scores / self.order
-        for degree in range(self.order - 1, 0, -1):
-            weights = 1 + scores * weights / degree
+        weights = one = scores.new_ones(())
+        for degree in range(self.order, 0, -1):
+            weights = torch.addcmul(one, scores, weights, value=1 / degree)
         return weights
 
 
