@@ -309,7 +309,7 @@ def test_a_vector_of_zeros_has_cosine_0_and_no_gradient():
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("value_dim", [HEAD_DIM, VALUE_DIM])
 def test_maps_made_in_blocks_are_those_of_the_plain_form(masked: bool, value_dim: int, monkeypatch):
-    queries, keys, blocks = 263, 257, []  # three blocks of rows, the last one of seven
+    queries, keys, blocks = 263, 257, []  # two blocks of rows, the last one of seven
     made = _softmax._attend_in_blocks
     monkeypatch.setattr(_softmax, "_attend_in_blocks", lambda *inputs: blocks.append(1) or made(*inputs))
     query, key, value = normal(1, 2, queries, HEAD_DIM), normal(1, 2, keys, HEAD_DIM), normal(1, 2, keys, value_dim)

@@ -12,7 +12,7 @@ from qkv.functional._inputs import values_are_there
 from qkv.functional.dropout import dropout as drop
 from qkv.functional.mask import full_mask
 
-_ROWS = 128  # queries whose weights are made at once: with 2,048 keys 1 MB, which the cache holds
+_ROWS = 256  # queries whose weights are made at once: with 2,048 keys 2 MB, which a core's cache holds
 _LARGE = 2**16  # entries of one map from which on blocks pay
 
 
