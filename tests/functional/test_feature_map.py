@@ -178,6 +178,14 @@ def test_only_odd_orders_are_signed():
     assert not any(phi.signed for phi in (TaylorFeatures(2), EluFeatures(), random_features()))
 
 
+def test_features_first_made_in_inference_mode_can_be_trained_with():
+    with torch.inference_mode():
+        TaylorFeatures()(torch.ones(1, 13))
+    x = torch.ones(1, 13, requires_grad=True)
+    TaylorFeatures()(x).sum().backward()
+    assert x.grad is not None
+
+
 def test_random_features_estimate_the_exponential():
     # Over 20,000 rows the standard error of phi(q) . phi(k) is below 1 % for vectors of length 1/2.
     phi = RandomFeatures.draw(4, 20_000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

@@ -148,11 +148,12 @@ def _fold(head_dim: int, order: int, dtype: torch.dtype, device: torch.device) -
     multisets = sorted(
         combinations_with_replacement(range(head_dim + 1), order), key=lambda chosen: order - chosen.count(0)
     )
-    picked = torch.tensor(multisets).T
     counts = [Counter(chosen) for chosen in multisets]
     coefficients = [math.prod(math.factorial(n) for i, n in count.items() if i) ** -0.5 for count in counts]
-    first, *rest = (F.one_hot(coordinates, head_dim + 1).T.to(device, dtype) for coordinates in picked)
-    return (first * torch.tensor(coefficients, dtype=dtype, device=device), *rest)
+    with torch.inference_mode(mode=False):  # what is kept serves training too
+        picked = torch.tensor(multisets, device=device).T
+        first, *rest = (F.one_hot(coordinates, head_dim + 1).T.to(dtype) for coordinates in picked)
+        return (first * torch.tensor(coefficients, dtype=dtype, device=device), *rest)
 
 
 def naive_taylor_features(x: Float[Tensor, "*batch length head_dim"], order: int) -> Float[Tensor, "*batch length _"]:
