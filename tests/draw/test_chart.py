@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from qkv.draw import Bar, Curve, LengthScore, bars, by_length, curves, png, svg
+from qkv.draw import Bar, Curve, LengthScore, Line, Panel, PowerLaw, bars, by_length, curves, panels, png, svg
 from qkv.draw.colour import SERIES
 from qkv.errors import InputError
 
@@ -20,7 +20,19 @@ SCORES = [
     LengthScore("transformer", "1-5", 60.0, 1200),
     LengthScore("transformer", "6-10", 55.0, 31),
 ]
+PANELS = [
+    Panel(
+        "forward",
+        "milliseconds",
+        [
+            Line("softmax", [128, 256, 512], [1.0, 4.0, 16.0], PowerLaw(2.0, 1 / 16384, 256)),
+            Line("linear", [128, 256, 512], [3.9, 7.9, 15.9], PowerLaw(1.01, 0.0295, 256)),
+        ],
+    ),
+    Panel("entropy", "nats", [Line("hard max", [128, 512], [0.0, 0.0])], log=False),
+]
 CHARTS = {
+    "panels": lambda: panels(PANELS, x="length", title="Cost"),
     "curves": lambda: curves(LOSSES, title="Loss"),
     "log": lambda: curves(LOSSES, log=True, x="seconds"),
     "bars": lambda: bars(BARS, x="BLEU", title="Scores"),
@@ -83,6 +95,35 @@ def test_buckets_say_how_many_sentences_they_hold():
     assert "31 sentences" in words
 
 
+def test_panels_have_one_x_axis_one_legend_and_exponents_that_do_not_touch():
+    figure = svg(CHARTS["panels"]())
+    words = texts(figure)
+    assert [words.count(word) for word in ("length", "softmax", "linear", "hard max", "forward", "entropy")] == [
+        2, 1, 1, 1, 1, 1
+    ]  # fmt: skip
+    assert {"Cost", "milliseconds", "nats", "128", "256", "512", "1", "10"} <= set(words)
+    # The fits end at 16 and 0.0295 x 512^1.01 = 16.06, one place, so the label of the higher is pushed up.
+    heights = {
+        text: float(re.search(r"translate\([\d.]+,([\d.]+)\)[^>]*>" + text, figure)[1]) for text in ("2.00", "1.01")
+    }
+    assert 11 <= heights["2.00"] - heights["1.01"] <= 20
+
+
+def test_a_fit_is_drawn_where_it_was_made():
+    thick = [mark for mark in re.findall(r"<path[^>]*>", svg(CHARTS["panels"]())) if 'stroke-width="3.5"' in mark]
+    assert len(thick) == 2
+    for mark in thick:  # from 256, which is half of the way from 128 to 512, to the right edge
+        places = [float(x) for x in re.findall(r"[ML]([\d.]+),", re.search(r' d="([^"]*)"', mark)[1])]
+        assert places == pytest.approx([130, 260])
+
+
+def test_small_numbers_have_short_names_and_many_decades_few_lines():
+    line = Line("a", [1, 2], [1e-9, 1e3])
+    words = texts(svg(panels([Panel("p", "y", [line])], x="x")))
+    assert {"1e-8", "1", "100"} <= set(words)
+    assert "0.00000001" not in words
+
+
 def test_a_png_is_as_large_as_asked():
     small, large = (struct.unpack(">II", png(CHARTS["bars"](), scale=scale)[16:24]) for scale in (1, 3))
     assert large == pytest.approx([3 * side for side in small], abs=3)
@@ -99,6 +140,12 @@ def test_a_png_is_as_large_as_asked():
         (lambda: bars([BARS[0], BARS[0]], x="BLEU"), "two bars are named 'rnn'"),
         (lambda: bars([Bar("rnn", 3.0, 4.0, 5.0)], x="BLEU"), "interval of 'rnn' does not hold its mean"),
         (lambda: bars([Bar("rnn", float("nan"), 4.0, 5.0)], x="BLEU"), "does not hold its mean"),
+        (lambda: panels([], x="length"), "Expected at least one panel"),
+        (lambda: panels([Panel("p", "s", [])], x="length"), "at least one line in the panel 'p'"),
+        (lambda: panels([Panel("p", "s", [Line("a", [1], [1, 2])])], x="length"), "'a' cannot be drawn"),
+        (lambda: panels([Panel("p", "s", [Line("a", [0, 1], [1, 2])])], x="length"), "above zero on the x axis; got 0"),
+        (lambda: panels([Panel("p", "s", [Line("a", [1], [0.0])])], x="length"), "no logarithm.*Try: log=False"),
+        (lambda: panels([Panel("p", "s", [Line("a", [1], [1])] * 2)], x="length"), "two lines are named 'a'"),
         (lambda: by_length([], y="BLEU"), "Expected at least one point"),
         (lambda: by_length([SCORES[0], SCORES[0]], y="BLEU"), "two points are named 'rnn, 1-5'"),
         (

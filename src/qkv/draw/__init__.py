@@ -1,7 +1,20 @@
 """Values in, figures out: attention maps, charts and reports as strings and bytes."""
 
 from qkv.draw.attention import attention_page, attention_png, attention_svg
-from qkv.draw.chart import Bar, Curve, LengthScore, bars, by_length, curves, png, svg
+from qkv.draw.chart import (
+    Bar,
+    Curve,
+    LengthScore,
+    Line,
+    Panel,
+    PowerLaw,
+    bars,
+    by_length,
+    curves,
+    panels,
+    png,
+    svg,
+)
 from qkv.draw.report import (
     Facts,
     Figure,
@@ -20,7 +33,10 @@ __all__ = [
     "Figure",
     "Heading",
     "LengthScore",
+    "Line",
+    "Panel",
     "Paragraph",
+    "PowerLaw",
     "Preformatted",
     "Table",
     "attention_page",
@@ -29,6 +45,7 @@ __all__ = [
     "bars",
     "by_length",
     "curves",
+    "panels",
     "png",
     "report_page",
     "svg",

@@ -17,7 +17,10 @@ from qkv.errors import InputError
 
 _WIDTH, _HEIGHT = 460, 260
 _SYMBOLS = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
-Chart = alt.Chart | alt.LayerChart
+_PANEL_WIDTH, _PANEL_HEIGHT = 260, 200
+_LABEL_HEIGHT = 13
+_SHORT = "format(datum.value, datum.value > 0 && datum.value < 0.001 ? '.0e' : ',~g')"
+Chart = alt.Chart | alt.LayerChart | alt.ConcatChart
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,38 @@ class LengthScore:
     bucket: str
     score: int | float
     count: int
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """The line `factor * x ** exponent`, straight where both axes are logarithmic; fitted to points from `start` on."""
+
+    exponent: int | float
+    factor: int | float
+    start: int | float
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a `Panel`: a series and its points, and the power law fitted to them, if one was."""
+
+    name: str
+    x: Sequence[int | float]
+    y: Sequence[int | float]
+    fit: PowerLaw | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One of the small charts of `panels`: what it shows, what its y axis is called, its lines.
+
+    `log` makes the y axis logarithmic; the x axis is so always.
+    """
+
+    title: str
+    y: str
+    lines: Sequence[Line]
+    log: bool = True
 
 
 def theme() -> dict[str, Any]:
@@ -87,19 +122,9 @@ def curves(
     """
     _require_some(lines, "curve")
     for line in lines:
-        if not line.x or len(line.x) != len(line.y):
-            raise InputError(
-                f"the curve {line.name!r} cannot be drawn",
-                expected="as many values as places on the x axis, at least one",
-                got=f"{len(line.y)} values, {len(line.x)} places",
-            )
-        if log and any(math.isfinite(value) and value <= 0 for value in line.y):
-            raise InputError(
-                f"the curve {line.name!r} has no logarithm everywhere",
-                expected="values above zero",
-                got=f"{min(line.y):.4g}",
-                hint="log=False",
-            )
+        _require_points(line.name, line.x, line.y)
+        if log:
+            _require_logarithm(line.name, "y", line.y)
     rows = [
         {"name": line.name, "part": line.part, "x": place, "y": value if math.isfinite(value) else None}
         for line in lines
@@ -209,6 +234,100 @@ def by_length(rows: Sequence[LengthScore], *, y: str, title: str | None = None) 
     return _dressed(chart, title, width=max(_WIDTH, 100 * len(counts)))
 
 
+def panels(charts: Sequence[Panel], *, x: str, columns: int = 2, title: str | None = None) -> Chart:
+    """Small charts side by side over one kind of logarithmic x axis: colour and sign tell the series in all of them.
+
+    Where a line has a power law, that is drawn thick over the points that it was fitted to, its exponent at its end.
+
+    Args:
+        charts: the panels, from left to right and then down.
+        x: what the x axis is called.
+        columns: how many panels stand side by side.
+
+    Raises:
+        InputError: no panel, a panel without lines, a line without points, x and y of different lengths, a logarithm
+            of what is not positive.
+
+    >>> lengths, seconds = [256, 512, 1024], [0.5, 2.0, 8.0]
+    >>> line = Line("softmax", lengths, seconds, PowerLaw(exponent=2.0, factor=7.6e-6, start=512))
+    >>> ">2.00<" in svg(panels([Panel("forward", "seconds", [line])], x="length"))
+    True
+    """
+    _require_some(charts, "panel")
+    for chart in charts:
+        _require_some(chart.lines, f"line in the panel {chart.title!r}")
+        _require_distinct([line.name for line in chart.lines], "line")
+        for line in chart.lines:
+            _require_points(line.name, line.x, line.y)
+            _require_logarithm(line.name, "x", line.x)
+            if chart.log:
+                _require_logarithm(line.name, "y", line.y)
+    names = _ordered(line.name for chart in charts for line in chart.lines)
+    drawn = [_panel(chart, x, names) for chart in charts]
+    titled = {"title": title} if title else {}
+    # Flush: the frames stand in rows and columns, whatever the length of the labels that hang out into the space.
+    room = alt.RowColnumber(row=84, column=96)
+    return alt.concat(*drawn, columns=columns, bounds="flush", spacing=room).configure(**theme()).properties(**titled)
+
+
+def _panel(chart: Panel, x: str, names: Sequence[str]) -> alt.LayerChart:
+    places = sorted({place for line in chart.lines for place in line.x})
+    x_axis = alt.X(
+        "x:Q",
+        title=x,
+        scale=alt.Scale(type="log", base=2, domain=[places[0], places[-1]], nice=False),
+        axis=alt.Axis(grid=False, values=places, labelOverlap="parity"),
+    )
+    y_scale = alt.Scale(type="log", nice=False, padding=12) if chart.log else alt.Scale(zero=True)
+    values = [value for line in chart.lines for value in line.y]
+    ticks: dict[str, Any] = {"values": _round_numbers(values)} if chart.log else {"tickCount": 5}
+    y_axis = alt.Y("y:Q", title=chart.y, scale=y_scale, axis=alt.Axis(labelExpr=_SHORT, **ticks))
+    points = [
+        {"name": line.name, "x": place, "y": value}
+        for line in chart.lines
+        for place, value in zip(line.x, line.y, strict=True)
+    ]
+    sign = alt.Shape("name:N", title=None, scale=alt.Scale(domain=names, range=_cycled(_SYMBOLS, names)))
+    base = alt.Chart(alt.InlineData(points)).encode(x=x_axis, y=y_axis, color=_colour(names))
+    layers = [base.mark_line(strokeWidth=1.5), base.mark_point(filled=True, size=40, opacity=1).encode(shape=sign)]
+    fitted = [line for line in chart.lines if line.fit is not None]
+    if fitted:
+        ends = [{"name": line.name, "x": place, "y": value} for line in fitted for place, value in _ends(line)]
+        thick = alt.Chart(alt.InlineData(ends)).mark_line(strokeWidth=3.5, opacity=0.45)
+        layers.append(thick.encode(x=x_axis, y=y_axis, color=_colour(names)))
+        labels = alt.Chart(alt.InlineData(_exponents(fitted, values)))
+        written = labels.mark_text(align="left", dx=7, fontSize=11, clip=False)
+        layers.append(written.encode(x=x_axis, y=y_axis, color=_colour(names), text="text:N"))
+    title = alt.TitleParams(chart.title, fontSize=13, offset=8, frame="group")
+    return alt.LayerChart(layer=layers, width=_PANEL_WIDTH, height=_PANEL_HEIGHT, title=title)
+
+
+def _round_numbers(values: Sequence[int | float]) -> list[float]:
+    """Powers of ten around `values`: some of them where there are many, twice and five times as much where few."""
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    digits = (1, 2, 5) if high - low <= 2 else (1,)
+    step = -(-(high - low) // 8) or 1
+    return [digit * 10.0**decade for decade in range(low - low % step, high + 1, step) for digit in digits]
+
+
+def _ends(line: Line) -> list[tuple[int | float, int | float]]:
+    """Where the fitted part of a line begins and ends."""
+    assert line.fit is not None
+    return [(place, line.fit.factor * place**line.fit.exponent) for place in (line.fit.start, line.x[-1])]
+
+
+def _exponents(lines: Sequence[Line], values: Sequence[int | float]) -> list[dict[str, Any]]:
+    """Exponents at the ends of their lines, pushed up where they would stand on each other."""
+    apart = math.log(max(values) / min(values)) * _LABEL_HEIGHT / (_PANEL_HEIGHT - 24) or 1.0
+    rows, below = [], dict.fromkeys((line.x[-1] for line in lines), -math.inf)
+    for line in sorted(lines, key=lambda line: _ends(line)[1][1]):
+        place, value = _ends(line)[1]
+        below[place] = max(math.log(value), below[place] + apart)
+        assert line.fit is not None
+        rows.append({"name": line.name, "x": place, "y": math.exp(below[place]), "text": f"{line.fit.exponent:.2f}"})
+    return rows
+
+
 def svg(chart: Chart) -> str:
     """`chart` as SVG with real text."""
     return vl_convert.vegalite_to_svg(chart.to_dict())
@@ -244,6 +363,25 @@ def _figure(value: int | float) -> str:
 def _require_some(rows: Sequence[object], kind: str) -> None:
     if not rows:
         raise InputError("there is nothing to draw", expected=f"at least one {kind}", got="none")
+
+
+def _require_points(name: str, x: Sequence[int | float], y: Sequence[int | float]) -> None:
+    if not x or len(x) != len(y):
+        raise InputError(
+            f"the curve {name!r} cannot be drawn",
+            expected="as many values as places on the x axis, at least one",
+            got=f"{len(y)} values, {len(x)} places",
+        )
+
+
+def _require_logarithm(name: str, axis: str, values: Sequence[int | float]) -> None:
+    if any(math.isfinite(value) and value <= 0 for value in values):
+        raise InputError(
+            f"the curve {name!r} has no logarithm everywhere",
+            expected=f"values above zero on the {axis} axis",
+            got=f"{min(values):.4g}",
+            hint="log=False" if axis == "y" else "",
+        )
 
 
 def _require_distinct(names: Sequence[str], kind: str) -> None:

@@ -29,6 +29,12 @@ RECIPES = {
         real_data="sentence pairs (TSV, also gzip or zstd)",
         compares="rnn, rnn-attention, transformer",
     ),
+    "scaling": Entry(
+        summary="Measure what attention costs against length; see why scores are scaled, how near Taylor comes.",
+        default_data="random tensors",
+        real_data="none",
+        compares="softmax, fused softmax, linear attention: time, memory, operations",
+    ),
 }
 
 
