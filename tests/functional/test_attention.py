@@ -272,6 +272,16 @@ def test_weights_are_shares_of_what_is_allowed(
 
 
 @every_form
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_without_any_key_there_are_zeros(form: Form, need_weights: bool):
+    output, weights = form.attend(
+        normal(1, 2, 5, 3), *(normal(1, 2, 0, 3) for _ in range(2)), need_weights=need_weights
+    )
+    assert output.tolist() == torch.zeros(1, 2, 5, 3).tolist()
+    assert weights is None or weights.shape == (1, 2, 5, 0)
+
+
+@every_form
 def test_the_order_of_queries_and_of_keys_is_nothing(form: Form):
     query, key, value = softmax_inputs()
     mask = random_mask(QUERIES, KEYS)

@@ -175,9 +175,8 @@ def _check_values(values: Tensor, total: Tensor, mask: Tensor | None) -> None:
             got=f"a smallest value of {values.min().item():.3g}",
             hint="an even degree, or an offset that keeps q . k + offset above 0, where the kernel is polynomial",
         )
-    lost = total[..., 0] == 0
-    if mask is not None:
-        lost = lost & mask.any(dim=-1)
+    has_keys = values.shape[-1] > 0 if mask is None else mask.any(dim=-1)
+    lost = (total[..., 0] == 0) & has_keys
     if bool(lost.any()):
         raise InputError(
             "the kernel gives nothing above 0 to a query that has keys",
