@@ -53,6 +53,10 @@ class InputTypeError(QkvError, TypeError):
     """A value of the wrong type, such as an integer tensor where scores are needed."""
 
 
+class NotFiniteError(InputError):
+    """NaN or infinity where numbers are needed, or scores past the range of their type."""
+
+
 class DataError(InputError):
     """A file that cannot be read as what it should be; carries `path`, and `line` where there is one."""
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from qkv.errors import InputError, QkvError, RunError, StoppedError
+from qkv.functional import softmax_attention
 from qkv.train import FitConfig, fit, learning_rate, mean_loss
 from qkv.train.fit import autocast
 
@@ -193,6 +194,22 @@ def test_what_grows_without_bounds_is_refused(plane, points, new_run):
     assert bad.seen[-1] == (0, bad_index)
     with pytest.raises(QkvError, match=r"the validation loss is not finite at step 7\. Try: a smaller"):
         fit(plane(), points(), bad, QUICK, new_run("validation"))
+
+
+def test_a_model_that_leaves_the_finite_numbers_is_told_as_that(plane, points, new_run):
+    model = plane()
+    plain = model.loss
+
+    def loss(batch):
+        if max(float(part.detach().abs().max()) for part in model.parameters()) > 1e3:
+            softmax_attention(torch.full((1, 1), math.inf), torch.ones(2, 1), torch.ones(2, 1))
+        return plain(batch)
+
+    model.loss = loss
+    wild = QUICK.model_copy(update={"learning_rate": 1e4, "warmup_steps": 0})
+    with pytest.raises(QkvError, match=r"left the finite numbers at step \d\. Try: a smaller --fit") as told:
+        fit(model, points(), points(), wild, new_run("wild"))
+    assert not isinstance(told.value, InputError)  # the folder, and what it says of the way there, stay
 
 
 # -- going on --------------------------------------------------------------------------------------------------------

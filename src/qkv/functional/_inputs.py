@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from qkv.errors import InputError, InputTypeError
+from qkv.errors import InputError, InputTypeError, NotFiniteError
 
 
 def check_inputs(*, query: Tensor, key: Tensor, value: Tensor | None = None, same_width: bool = True) -> None:
@@ -75,7 +75,7 @@ def check_finite(output: Tensor, *hiding: Tensor, key: Tensor, **others: Tensor)
         key, others: all inputs, by the names that messages call them.
 
     Raises:
-        InputError: naming the input and its first such entry, or the type that the scores overflow.
+        NotFiniteError: naming the input and its first such entry, or the type that the scores overflow.
     """
     if output.device.type != "cpu" or not values_are_there(output):
         return
@@ -85,9 +85,9 @@ def check_finite(output: Tensor, *hiding: Tensor, key: Tensor, **others: Tensor)
         wrong = x.isfinite().logical_not()
         if bool(wrong.any()):
             place = tuple(wrong.nonzero()[0].tolist())
-            raise InputError(f"{name} is not finite", expected="numbers", got=f"{x[place].item()} at {place}")
+            raise NotFiniteError(f"{name} is not finite", expected="numbers", got=f"{x[place].item()} at {place}")
     if not bool(output.isfinite().all()):
-        raise InputError(
+        raise NotFiniteError(
             f"the scores overflow {output.dtype}, though all inputs are finite",
             expected=f"scores up to {torch.finfo(output.dtype).max:.3g}",
             hint="a smaller scale, shorter queries and keys, or a type of wider range (float32, bfloat16)",

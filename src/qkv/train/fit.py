@@ -19,7 +19,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from torch import Tensor, nn
 
 from qkv import files
-from qkv.errors import InputError, QkvError, StoppedError
+from qkv.errors import InputError, NotFiniteError, QkvError, StoppedError
 from qkv.train.runs import RunFolder
 from qkv.train.state import Position, TrainingState
 from qkv.types import Config
@@ -252,7 +252,7 @@ class _Loop:
         """One step of AdamW down the gradient of one batch."""
         at = self.at
         self.model.train()
-        with self.precision():
+        with self.precision(), self.diverging():
             loss = self.loss(batch.to(self.device))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -285,7 +285,7 @@ class _Loop:
 
     def validate(self) -> None:
         at = self.at
-        with self.precision():
+        with self.precision(), self.diverging():
             self.valid_loss = mean_loss(self.model, self.valid, device=self.device)
         if not math.isfinite(self.valid_loss):
             raise self._diverged(f"the validation loss is not finite at step {at.step}")
@@ -329,6 +329,14 @@ class _Loop:
         self.save()
         self.model.load_state_dict(self.state.best)
         self.run.save_weights(self.state.best)
+
+    @contextmanager
+    def diverging(self) -> Iterator[None]:
+        """Numbers that are not finite are no fault of the data by now: the error says what to change."""
+        try:
+            yield
+        except NotFiniteError as error:
+            raise self._diverged(f"the model has left the finite numbers at step {self.at.step}") from error
 
     def _diverged(self, problem: str) -> QkvError:
         hint = "a smaller --fit.learning-rate, more --fit.warmup-steps, or --fit.precision float32"
