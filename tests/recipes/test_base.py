@@ -5,7 +5,7 @@ import pytest
 from pydantic import PositiveInt
 
 from qkv import recipes
-from qkv.errors import InputError
+from qkv.errors import InputError, StoppedError
 from qkv.recipes import translate
 from qkv.recipes.base import PARTED, Reporter, command, configure, sweep, validated, verb
 from qkv.recipes.base import run as run_recipe
@@ -144,6 +144,12 @@ def test_a_sweep_goes_on_where_it_was_stopped(tmp_path):
     recipe = Recipe()
     assert len(swept(recipe, tmp_path)) == 8
     assert recipe.trained[0] == ("rnn-heads1-seed3", 3)
+
+
+def test_a_stopped_sweep_says_how_all_of_it_goes_on(tmp_path):
+    stopped = Recipe(StoppedError("stopped; all is kept", hint="qkv resume", path=tmp_path / "rnn-heads1-seed3"))
+    with pytest.raises(StoppedError, match=rf"rnn-heads1-seed3: stopped.* Try: the same command with --out {tmp_path}"):
+        swept(stopped, tmp_path)
 
 
 def test_sweeps_that_cannot_be_start_nothing(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BeforeValidator, ValidationError
 
-from qkv.errors import InputError, unknown_name
+from qkv.errors import InputError, StoppedError, unknown_name
 from qkv.train import Progress, RunFolder, flat
 from qkv.types import AttentionMap, Config, Json, Run
 
@@ -179,16 +179,23 @@ def sweep(
         for seed in seeds:
             path = out / "-".join(part for part in (label, f"seed{seed}") if part)
             reporter.say(str(path))
-            if not (path / "config.json").exists():
-                runs.append(_begin(recipe, name, config, seed=seed, out=path, reporter=reporter))
-                continue
-            folder = RunFolder.open(path)
-            if folder.config != config or folder.seed != seed:
-                raise InputError("a run with other settings stands here", hint="another --out", path=path)
-            if not folder.read().finished:
-                recipe.run(folder, reporter)
-            runs.append(folder.finished())
+            try:
+                runs.append(_begin_or_go_on(recipe, name, config, seed=seed, out=path, reporter=reporter))
+            except StoppedError as error:
+                raise StoppedError(error.problem, hint=f"the same command with --out {out}", path=path) from error
     return runs
+
+
+def _begin_or_go_on(recipe: Recipe, name: str, config: Json, *, seed: int, out: Path, reporter: Reporter) -> Run:
+    """Runs into `out`, from where a run with the same settings stands there."""
+    if not (out / "config.json").exists():
+        return _begin(recipe, name, config, seed=seed, out=out, reporter=reporter)
+    folder = RunFolder.open(out)
+    if folder.config != config or folder.seed != seed:
+        raise InputError("a run with other settings stands here", hint="another --out", path=out)
+    if not folder.read().finished:
+        recipe.run(folder, reporter)
+    return folder.finished()
 
 
 def command(recipe: Recipe, name: str, folder: RunFolder) -> str:
