@@ -189,8 +189,8 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The metrics on the test part, by the field's own names."""
-        return self.result.get("metrics", {})
+        """The metrics that are one number each, by the field's own names; `result` also holds those that are rows."""
+        return {name: value for name, value in self.result.get("metrics", {}).items() if not isinstance(value, list)}
 
 
 Renderer = Callable[[Any], str]
