@@ -57,7 +57,7 @@ def test_the_report_tells_it_all_and_how_to_make_it_again(ran):
     for told in ("O(L² D)", "O(L H D)", "O(L d D + L² D)", "Linear attention with Taylor features is faster",
                  "Why scale, why softmax", "How near Taylor comes to softmax", "torch's allocator"):  # fmt: skip
         assert told in page
-    assert "qkv run scaling --heads 2 --lengths 13,29,61 --rounds 1 --rows 7 --seed 0" in page
+    assert "qkv run scaling --lengths 13,29,61 --rounds 1 --least-seconds 0.0 --rows 7 --seed 0" in page
     assert "https://" not in page
 
 

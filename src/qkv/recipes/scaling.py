@@ -29,9 +29,11 @@ class ScalingConfig(Sizes):
     """Forms of attention to measure, parted by commas."""
     backward: bool = True
     """Measure forward and backward together too."""
-    rounds: PositiveInt = 5
-    """Calls of each, of which the median counts; forms take turns."""
-    max_megabytes: PositiveInt = 256
+    rounds: PositiveInt = 3
+    """Calls of each at least, of which the median counts; forms take turns."""
+    least_seconds: float = Field(default=2.0, ge=0)
+    """Go on with the calls for so long at each length: short ones are repeated more often."""
+    max_megabytes: PositiveInt = 128
     """A form that holds its weights is left out where they would need more."""
     rows: PositiveInt = 500
     """Random rows of weights that the part on scores draws at each width."""
@@ -50,7 +52,7 @@ class ScalingConfig(Sizes):
 CONFIG = ScalingConfig
 VARIATIONS: Mapping[str, str] = {}
 PRESETS: Mapping[str, Json] = {
-    "tiny": {"lengths": [32, 64, 128, 256], "heads": 2, "rounds": 2, "rows": 20},
+    "tiny": {"lengths": [32, 64, 128, 256], "rounds": 2, "least_seconds": 0.0, "rows": 20},
     "default": {},
 }
 
@@ -73,6 +75,7 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
             length,
             backward=config.backward,
             rounds=config.rounds,
+            least_seconds=config.least_seconds,
             max_megabytes=config.max_megabytes,
             generator=generator,
         )

@@ -34,7 +34,7 @@ Attend = Callable[..., Tensor]
 class Sizes(Config):
     """How wide the attention is that is measured."""
 
-    heads: PositiveInt = 4
+    heads: PositiveInt = 2
     """How many heads run side by side."""
     head_dim: PositiveInt = 16
     """The width of queries and keys in a head."""
@@ -88,12 +88,14 @@ def measure(
     *,
     backward: bool,
     rounds: int,
+    least_seconds: int | float = 0,
     max_megabytes: int,
     generator: torch.Generator,
 ) -> list[Cost]:
     """Costs of all forms at one length, causal and not: medians of calls in which they take turns.
 
-    A form whose weights would need more than `max_megabytes` is left out.
+    The turns end after so many rounds, or `least_seconds` where that is later. A form whose weights would need more
+    than `max_megabytes` is left out.
     """
     calls: dict[tuple[FormName, bool, bool], Callable[[], None]] = {
         (name, is_causal, with_backward): _call(name, sizes, length, is_causal, with_backward, generator)
@@ -106,7 +108,9 @@ def measure(
     operations = {key: _operations(call) for key, call in calls.items()}
     megabytes = {key: _peak_megabytes(call) for key, call in calls.items()}
     seconds: dict[tuple[FormName, bool, bool], list[float]] = {key: [] for key in calls}
-    for _ in range(rounds):
+    start, done = time.perf_counter(), 0
+    while done < rounds or time.perf_counter() - start < least_seconds:
+        done += 1
         for key, call in calls.items():
             began = time.perf_counter()
             call()

@@ -36,10 +36,10 @@ def report(run: Run, costs: Sequence[Cost], ways: Sequence[Weighing], near: Sequ
     passes = sorted({cost.backward for cost in costs})
     blocks: list[Block] = [
         Paragraph(
-            f"What forms of attention cost on a processor with {run.result['threads']} threads, in float32: "
+            f"What forms of attention cost on a processor, in float32, threads: {run.result['threads']}; "
             f"{config['heads']} heads, queries and keys {config['head_dim']} wide, values {config['value_dim']}. Times "
-            f"are medians of {config['rounds']} calls in which the forms took turns; what else the machine did then is "
-            "in them, so ratios within this page say more than milliseconds."
+            f"are medians of {config['rounds']} calls or more in which the forms took turns; what else the machine did "
+            "then is in them, so ratios within this page say more than milliseconds."
         ),
         Heading("Time against length"),
         Figure(draw.svg(time_chart(costs)), "Thick: the power law fitted to the longer half of the lengths; its "
@@ -162,7 +162,7 @@ def times(costs: Sequence[Cost], *, is_causal: bool, backward: bool) -> Table:
             cost.length: milliseconds(cost) for cost in series(costs, form, is_causal=is_causal, backward=backward)
         }
         if found:
-            rows.append([form, *(f"{found[length]:,.3g}" if length in found else None for length in lengths)])
+            rows.append([form, *(_short(found[length]) if length in found else None for length in lengths)])
     header = ["milliseconds", *(f"{length:,}" for length in lengths)]
     best = dict.fromkeys(header[1:], "lowest")
     return Table(header, rows, best=best, caption=f"{_PASSES[backward]}, {_MASKINGS[is_causal]}".capitalize() + ".")  # pyright: ignore[reportArgumentType]
@@ -231,8 +231,8 @@ def why(ways: Sequence[Weighing]) -> list[str]:
     kept, normalised = named["softmax, scaled", wide], named["sum-normalised", wide]
     return [
         f"A score is a sum of {narrow} to {wide:,} products of variance 1, so its variance grows with the width, from "
-        f"{small.variance:.3g} to {large.variance:.3g}. At such scores softmax picks one key: entropy falls from "
-        f"{small.entropy:.2f} to {large.entropy:.2f} nats (all {KEYS} keys alike: {math.log(KEYS):.2f}). The "
+        f"{_short(small.variance)} to {_short(large.variance)}. At such scores softmax picks one key: entropy falls "
+        f"from {small.entropy:.2f} to {large.entropy:.2f} nats (all {KEYS} keys alike: {math.log(KEYS):.2f}). The "
         "gradient that reaches the query in a median row grows with √d for as long as some keys share the weight, then "
         f"vanishes: {small.gradient:.2g} at the least width, {large.gradient:.2g} at the largest. Divided by √d, the "
         f"variance at width {wide:,} is {kept.variance:.2f}, the entropy {kept.entropy:.2f}, the gradient "
@@ -254,11 +254,15 @@ def weighing_table(ways: Sequence[Weighing]) -> Table:
         [
             way.weights,
             way.width,
-            f"{way.variance:.3g}",
+            _short(way.variance),
             None if way.entropy is None else f"{way.entropy:.2f}",
-            *(f"{value:.3g}" for value in (way.absolute, way.jacobian, way.gradient)),
+            *map(_short, (way.absolute, way.jacobian, way.gradient)),
         ]
         for way in ways
         if way.width in chosen
     ]
     return Table(header, rows, caption="Variance and entropy are means, the others medians over rows.")
+
+
+def _short(value: int | float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
