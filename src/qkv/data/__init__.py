@@ -1,6 +1,7 @@
 """Data: readers, vocabularies, batches and generators. Raw things come in, batches go out."""
 
 from qkv.data.batches import PairBatches, batch_of, source_batch
+from qkv.data.docstrings import docstring_vectors
 from qkv.data.embeddings import Coverage, Vectors, read_vectors, vectors_for
 from qkv.data.generated import date_pair, number_pair, numbers_and_dates
 from qkv.data.pairs import (
@@ -16,16 +17,19 @@ from qkv.data.pairs import (
     sentence_key,
     split_pairs,
 )
+from qkv.data.sentence import DOCSTRINGS, EmbeddedSentence, embed_sentences, words_of
 from qkv.data.sets import SETS, NamedSet, find, sha256_of, verify
 from qkv.data.tokens import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Vocabulary, train_vocabulary, word_of
 
 __all__ = [
     "BOS_ID",
+    "DOCSTRINGS",
     "EOS_ID",
     "PAD_ID",
     "SETS",
     "UNK_ID",
     "Coverage",
+    "EmbeddedSentence",
     "NamedSet",
     "Pair",
     "PairBatches",
@@ -37,6 +41,8 @@ __all__ = [
     "Vocabulary",
     "batch_of",
     "date_pair",
+    "docstring_vectors",
+    "embed_sentences",
     "find",
     "group_references",
     "normalise_text",
@@ -53,4 +59,5 @@ __all__ = [
     "vectors_for",
     "verify",
     "word_of",
+    "words_of",
 ]
