@@ -33,6 +33,15 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def shared_model() -> Path:
+    """The folder of a published encoder; tests that read it are skipped where it is absent."""
+    folder = Path(__file__).parents[2] / "shared" / "models" / "all-MiniLM-L6-v2"
+    if not folder.is_dir():
+        pytest.skip("the published model is not on this machine")
+    return folder
+
+
 @pytest.fixture
 def no_shape_hook() -> Iterator[None]:
     """Runs a test as users run the library, shapes unchecked: for `torch.compile`, and refusals that shapes precede."""
