@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qkv import types
 from qkv.errors import InputError
-from qkv.types import AttentionMap, Config, PairBatch, Run, Step, Trace, render, renders
+from qkv.types import AttentionMap, Config, Kept, PairBatch, Run, Step, Trace, render, renders
 
 
 def made(weights: Tensor, layer: str = "decoder", *, signed: bool = False) -> AttentionMap:
@@ -172,3 +172,108 @@ def test_a_map_shows_itself_in_a_notebook_as_draw_registered():
     page = made(torch.tensor([[[0.25, 0.75]]]))._repr_html_()
     assert page == render("html", made(torch.tensor([[[0.25, 0.75]]])))
     assert "k1" in page
+
+
+# -- the largest weights, and overviews ------------------------------------------------------------------------------
+
+
+def test_the_largest_weights_and_what_is_left_by_hand():
+    # Of 1/8, 1/2, 3/8 the two largest are keys 1 and 2, which leaves 1/8; of those one, which leaves 3/8 more.
+    full = made(torch.tensor([[[0.125, 0.5, 0.375]]]))
+    two = full.top(2)
+    assert (two.weights.tolist(), two.key_index.tolist(), two.dropped.tolist()) == (
+        [[[0.5, 0.375]]],
+        [[[1, 2]]],
+        [[0.125]],
+    )
+    assert two.dense().weights.tolist() == [[[0.0, 0.5, 0.375]]]
+    one = two.top(1)
+    assert (one.weights.tolist(), one.key_index.tolist(), one.dropped.tolist()) == ([[[0.5]]], [[[1]]], [[0.5]])
+    assert full.dense() is full
+    assert two.head(0).dropped.tolist() == [[0.125]]
+    assert made(torch.tensor([[[0.25, -0.75]]]), signed=True).top(1).weights.tolist() == [[[-0.75]]]
+
+
+def test_a_mean_of_maps_cut_to_their_largest_by_hand():
+    # Heads 1/4, 3/4 and 1, 0, cut to one weight each: 0, 3/4 and 1, 0; their means 1/2 and 3/8; dropped 1/4 and 0.
+    mean = made(torch.tensor([[[0.25, 0.75]], [[1.0, 0.0]]])).top(1).mean()
+    assert mean.weights.tolist() == [[[0.5, 0.375]]]
+    assert mean.dropped.tolist() == [[0.125]]
+    mixed = AttentionMap.mean_of([made(torch.tensor([[[0.25, 0.75]]])).top(1), made(torch.tensor([[[1.0, 0.0]]]))])
+    assert (mixed.weights.tolist(), mixed.dropped.tolist()) == ([[[0.5, 0.375]]], [[0.125]])
+
+
+def test_an_overview_by_hand():
+    # Keys 0 and 1 together: 3/4, 1/2, 0; queries 0 and 1 averaged: 5/8; the last of each stays alone.
+    weights = torch.tensor([[[0.5, 0.25, 0.25], [0.25, 0.25, 0.5], [0.0, 0.0, 1.0]]])
+    pooled = made(weights).pooled(2)
+    assert pooled.weights.tolist() == [[[0.625, 0.375], [0.0, 1.0]]]
+    assert (pooled.query_labels, pooled.key_labels) == (["q0 ... q1", "q2"], ["k0 ... k1", "k2"])
+    # The largest alone: rows 1/2 at key 0, 1/2 at key 2, 1 at key 2; dropped 1/2, 1/2, 0.
+    pooled = made(weights).top(1).pooled(2)
+    assert pooled.weights.tolist() == [[[0.25, 0.25], [0.0, 1.0]]]
+    assert pooled.dropped.tolist() == [[0.5, 0.0]]
+
+
+@given(seed=st.integers(0, 2**31), k=st.integers(1, 9), size=st.integers(1, 9))
+def test_no_weight_is_lost(seed: int, k: int, size: int):
+    generator = torch.Generator().manual_seed(seed)
+    full = made(torch.randn(2, 5, 7, generator=generator, dtype=torch.float64).softmax(-1))
+    top = full.top(k)
+    ones = torch.ones(2, 5, dtype=torch.float64)
+    torch.testing.assert_close(top.weights.sum(-1) + top.dropped, ones)
+    torch.testing.assert_close(top.pooled(size).weights.sum(-1) + top.pooled(size).dropped, ones[:, : -(-5 // size)])
+    kept = full.weights.topk(min(k, 7)).values
+    torch.testing.assert_close(top.weights, kept)
+    torch.testing.assert_close(top.dense().weights, full.weights.where(full.weights >= kept[..., -1:], 0))
+
+
+def test_maps_of_a_trace_have_labels():
+    weights = torch.arange(2 * 1 * 3 * 3).view(2, 1, 3, 3).float()
+    facts = {"obtained": "captured", "backend": "softmax"}
+    trace = Trace(
+        [Step("a.weights", weights, {"kind": "self", **facts}), Step("b.weights", weights, {"kind": "cross", **facts})]
+    )
+    assert [one.key_labels for one in trace.maps()] == [["0", "1", "2"]] * 2
+    assert [one.key_labels for one in trace.maps(["x", "y"])] == [["x", "y"], ["0", "1", "2"]]
+    one = trace.maps(["x", "y"], ["u"], item=1)[0]
+    assert (one.layer, one.weights.tolist(), one.query_labels, one.key_labels) == (
+        "a",
+        [[[9.0], [12.0]]],
+        ["x", "y"],
+        ["u"],
+    )
+    with pytest.raises(InputError, match=r"no item 2 in a\. Expected 0 to 1"):
+        trace.maps(item=2)
+
+
+def test_rows_and_largest_weights_of_a_trace_by_hand():
+    # Rows 1 and 4 were kept, with two of their five keys each. Cut to two queries and four keys row 4 is gone, and so
+    # is key 4, whose weight counts as dropped.
+    kept = Kept((1, 4), 5, torch.tensor([[[[3, 4], [0, 1]]]]), torch.tensor([[[0.25, 0.0]]]))
+    facts = {"kind": "self", "obtained": "captured", "backend": "softmax"}
+    trace = Trace([Step("a.weights", torch.tensor([[[[0.5, 0.25], [0.5, 0.5]]]]), facts, kept)])
+    (one,) = trace.maps()
+    assert (one.query_labels, len(one.key_labels), one.dropped.tolist()) == (["1", "4"], 5, [[0.25, 0.0]])
+    (one,) = trace.maps(["x", "y"], list("abcd"))
+    assert (one.query_labels, one.dropped.tolist()) == (["y"], [[0.5]])
+    assert one.dense().weights.tolist() == [[[0.0, 0.0, 0.0, 0.5]]]
+    whole = Step("a.weights", torch.ones(1, 1, 2, 3), facts, Kept((1, 4), 3))
+    (one,) = Trace([whole]).maps(list("vwxyz"), list("abc"))
+    assert (one.query_labels, one.weights.shape) == (["w", "z"], (1, 2, 3))
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+def test_largest_weights_that_cannot_be():
+    weights, labels = torch.ones(1, 1, 1), (["q"], ["k"])
+    facts = ("enc", "self", "captured", "softmax", False)
+    with pytest.raises(InputError, match=r"key_index does not fit the weights of enc\. Expected \(1, 1, 1\); got"):
+        AttentionMap(weights, *labels, *facts, torch.zeros(1, 1, 2, dtype=torch.int64))
+    with pytest.raises(InputError, match=r"key_index of enc names a key without a label\. Expected 0 to 0"):
+        AttentionMap(weights, *labels, *facts, torch.ones(1, 1, 1, dtype=torch.int64))
+    with pytest.raises(InputError, match=r"dropped does not fit the weights of enc\. Expected \(1, 1\)"):
+        AttentionMap(weights, *labels, *facts, None, torch.ones(1, 2))
+    with pytest.raises(InputError, match=r"top cannot keep so few weights\. Expected 1 or more; got 0"):
+        made(weights).top(0)
+    with pytest.raises(InputError, match=r"size cannot be that of a block\. Expected 1 or more; got 0"):
+        made(weights).pooled(0)

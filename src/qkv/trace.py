@@ -26,9 +26,13 @@ _scope: ContextVar[tuple[str, ...]] = ContextVar("qkv_scope", default=())
 
 
 @contextmanager
-def record() -> Iterator[Trace]:
-    """Records every `step` that runs inside the block, in this thread; a nested block records for itself alone."""
-    trace = Trace()
+def record(trace: Trace | None = None) -> Iterator[Trace]:
+    """Records every `step` that runs inside the block, in this thread; a nested block records for itself alone.
+
+    Args:
+        trace: where steps go, such as one that chooses what it keeps; an empty one where left out.
+    """
+    trace = Trace() if trace is None else trace
     token, scope_token = _open.set(trace), _scope.set(())
     try:
         yield trace
@@ -62,5 +66,5 @@ def step(name: str, value: Tensor, **facts: Fact) -> Tensor:
     """Returns `value`; while recording, keeps a detached reference under the scope's name, with `facts` beside it."""
     trace = None if torch.compiler.is_compiling() else _open.get()
     if trace is not None:
-        trace.steps.append(Step(".".join((*_scope.get(), name)), value.detach(), facts))
+        trace.add(Step(".".join((*_scope.get(), name)), value.detach(), facts))
     return value

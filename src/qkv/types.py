@@ -56,12 +56,30 @@ class PairBatch:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """Which part of attention weights was kept, where not all of them were.
+
+    Attributes:
+        queries: the rows that were kept, None for all.
+        keys: how many keys there are.
+        key_index: the keys that the weights of a row belong to, where only its largest were kept.
+        dropped: the sum of the weights of a row that were not.
+    """
+
+    queries: Sequence[int] | None
+    keys: int
+    key_index: Int[Tensor, "batch heads queries kept"] | None = None
+    dropped: Float[Tensor, "batch heads queries"] | None = None
+
+
+@dataclass(frozen=True)
 class Step:
     """One recorded value: its full name, the value (detached), and facts about it, such as how it was obtained."""
 
     name: str
     value: Tensor
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    kept: Kept | None = None
 
 
 @dataclass
@@ -69,6 +87,10 @@ class Trace:
     """What was recorded, in the order in which it happened."""
 
     steps: list[Step] = field(default_factory=list)
+
+    def add(self, step: Step) -> None:
+        """Keeps a step; a trace that chooses what it keeps does so here."""
+        self.steps.append(step)
 
     @property
     def names(self) -> list[str]:
@@ -88,13 +110,39 @@ class Trace:
         """The steps that are attention weights, `(batch, heads, queries, keys)`."""
         return [step for step in self.steps if step.name.rpartition(".")[2] == "weights"]
 
+    def maps(
+        self, query_labels: Sequence[str] | None = None, key_labels: Sequence[str] | None = None, item: int = 0
+    ) -> list["AttentionMap"]:
+        """The attention maps of one item of the batch, in the order in which they were computed.
+
+        Args:
+            query_labels, key_labels: the tokens of both sides; positions where left out. Shorter ones than the batch
+                is long cut its padding off. Self-attention takes the queries' labels for its keys where those are
+                left out.
+            item: which item of the batch.
+
+        Raises:
+            InputError: labels that do not fit a map.
+        """
+        made = []
+        for step in self.attention():
+            queries, keys = step.value.shape[-2:]
+            if step.kept is not None:
+                keys = step.kept.keys
+                queries = queries if step.kept.queries is None else max(step.kept.queries, default=-1) + 1
+            ours = _positions(queries) if query_labels is None else query_labels
+            same = key_labels is None and query_labels is not None and step.facts.get("kind") == "self"
+            theirs = ours if same else _positions(keys) if key_labels is None else key_labels
+            made.append(AttentionMap.from_step(step, ours, theirs, item))
+        return made
+
 
 @dataclass(frozen=True)
 class AttentionMap:
     """The attention weights of one layer for one input, with the labels of both sides.
 
     Attributes:
-        weights: row i says how much query i attends to each key.
+        weights: row i says how much query i attends to each key, or to those that `key_index` names.
         query_labels, key_labels: the tokens of both sides.
         layer: the module path that computed the weights, such as `decoder.layers.2.multihead_attn`.
         kind: `self` or `cross`.
@@ -102,6 +150,8 @@ class AttentionMap:
             `implied` by a form that never has them (linear attention).
         backend: what computed the output, such as `scaled_dot_product_attention`.
         signed: whether weights may be negative.
+        key_index: the keys that the weights of a row belong to, where only its largest were kept, in falling order.
+        dropped: the sum of the weights of a row that were not kept.
     """
 
     weights: Float[Tensor, "heads queries keys"]
@@ -112,9 +162,25 @@ class AttentionMap:
     obtained: Literal["captured", "recomputed", "implied"]
     backend: str
     signed: bool = False
+    key_index: Int[Tensor, "heads queries kept"] | None = None
+    dropped: Float[Tensor, "heads queries"] | None = None
 
     def __post_init__(self) -> None:
         _, queries, keys = self.weights.shape
+        for name, given, shape in (
+            ("key_index", self.key_index, self.weights.shape),
+            ("dropped", self.dropped, self.weights.shape[:2]),
+        ):
+            if given is not None and given.shape != shape:
+                raise InputError(
+                    f"{name} does not fit the weights of {self.layer}",
+                    expected=f"{tuple(shape)}",
+                    got=f"{tuple(given.shape)}",
+                )
+        if self.key_index is not None:
+            keys = len(self.key_labels)
+            if bool(((self.key_index < 0) | (self.key_index >= keys)).any()):
+                raise InputError(f"key_index of {self.layer} names a key without a label", expected=f"0 to {keys - 1}")
         for side, labels, count in (("query", self.query_labels, queries), ("key", self.key_labels, keys)):
             if len(labels) != count:
                 raise InputError(
@@ -136,9 +202,24 @@ class AttentionMap:
         cls, step: Step, query_labels: Sequence[str], key_labels: Sequence[str], item: int = 0
     ) -> "AttentionMap":
         """The map of one item of the batch that a trace holds, cut to its labels where the batch was padded."""
-        weights = step.value[item, :, : len(query_labels), : len(key_labels)].float().cpu()
         facts: dict[str, Any] = dict(step.facts)
-        return cls(weights, query_labels, key_labels, step.name.rpartition(".")[0], **facts)
+        layer, kept = step.name.rpartition(".")[0], step.kept
+        if not 0 <= item < len(step.value):
+            raise InputError(f"no item {item} in {layer}", expected=f"0 to {len(step.value) - 1}", got=str(item))
+        weights = step.value[item].float().cpu()
+        if kept is None:
+            weights = weights[:, : len(query_labels), : len(key_labels)]
+            return cls(weights, query_labels, key_labels, layer, **facts)
+        rows = range(weights.shape[1]) if kept.queries is None else kept.queries
+        real = [place for place, query in enumerate(rows) if query < len(query_labels)]
+        labels = [query_labels[rows[place]] for place in real]
+        if kept.key_index is None or kept.dropped is None:
+            return cls(weights[:, real, : len(key_labels)], labels, key_labels, layer, **facts)
+        index, dropped = kept.key_index[item, :, real].cpu(), kept.dropped[item, :, real].float().cpu()
+        weights, padded = weights[:, real], index >= len(key_labels)  # among the largest where fewer keys are real
+        dropped = dropped + (weights * padded).sum(-1)
+        index, weights = index.masked_fill(padded, 0), weights.masked_fill(padded, 0)
+        return cls(weights, labels, key_labels, layer, **facts, key_index=index, dropped=dropped)
 
     @property
     def heads(self) -> int:
@@ -148,7 +229,50 @@ class AttentionMap:
         """This map with one head only."""
         if not 0 <= index < self.heads:
             raise InputError(f"no head {index} in {self.layer}", expected=f"0 to {self.heads - 1}", got=str(index))
-        return replace(self, weights=self.weights[index][None])
+        weights, key_index, dropped = (
+            None if x is None else x[index][None] for x in (self.weights, self.key_index, self.dropped)
+        )
+        return replace(self, weights=weights, key_index=key_index, dropped=dropped)
+
+    def dense(self) -> "AttentionMap":
+        """This map with a weight for every key: zeros where they were dropped."""
+        if self.key_index is None:
+            return self
+        full = self.weights.new_zeros(*self.weights.shape[:2], len(self.key_labels))
+        return replace(self, weights=full.scatter_add_(-1, self.key_index, self.weights), key_index=None)
+
+    def top(self, k: int) -> "AttentionMap":
+        """This map with the `k` largest weights of each row (by size, where signed) and the sum of the others.
+
+        >>> one = AttentionMap(torch.tensor([[[0.5, 0.1, 0.4]]]), ["a"], list("xyz"), "enc", "cross", "captured", "")
+        >>> one.top(2).weights, one.top(2).key_index, one.top(2).dropped
+        (tensor([[[0.5000, 0.4000]]]), tensor([[[0, 2]]]), tensor([[0.1000]]))
+        """
+        if k < 1:
+            raise InputError("top cannot keep so few weights", expected="1 or more", got=str(k))
+        place = (self.weights.abs() if self.signed else self.weights).topk(min(k, self.weights.shape[-1])).indices
+        largest = self.weights.gather(-1, place)
+        dropped = self.weights.sum(-1) - largest.sum(-1) + (0 if self.dropped is None else self.dropped)
+        key_index = place if self.key_index is None else self.key_index.gather(-1, place)
+        return replace(self, weights=largest, key_index=key_index, dropped=dropped)
+
+    def pooled(self, size: int) -> "AttentionMap":
+        """An overview: blocks of `size` queries averaged, the weights of `size` keys summed, so that rows keep theirs.
+
+        >>> one = AttentionMap(torch.eye(3)[None], list("abc"), list("abc"), "enc", "self", "captured", "")
+        >>> one.pooled(2).weights.tolist(), one.pooled(2).key_labels
+        ([[[1.0, 0.0], [0.0, 1.0]]], ['a ... b', 'c'])
+        """
+        if size < 1:
+            raise InputError("size cannot be that of a block", expected="1 or more", got=str(size))
+        dense = self.dense()
+        summed = torch.stack([keys.sum(-1) for keys in dense.weights.split(size, dim=-1)], dim=-1)
+        pooled = torch.stack([queries.mean(-2) for queries in summed.split(size, dim=-2)], dim=-2)
+        dropped = self.dropped
+        if dropped is not None:
+            dropped = torch.stack([queries.mean(-1) for queries in dropped.split(size, dim=-1)], dim=-1)
+        queries, keys = _blocks(self.query_labels, size), _blocks(self.key_labels, size)
+        return replace(dense, weights=pooled, query_labels=queries, key_labels=keys, dropped=dropped)
 
     def mean(self) -> "AttentionMap":
         """This map with its heads averaged into one."""
@@ -160,12 +284,29 @@ class AttentionMap:
         if len({(tuple(one.query_labels), tuple(one.key_labels)) for one in maps}) != 1:
             raise InputError("these maps cannot be averaged", expected="one or more maps over the same labels")
         layers = list(dict.fromkeys(one.layer for one in maps))
+        dropped = None
+        if any(one.key_index is not None for one in maps):
+            maps = [one.dense() for one in maps]
+            each = [
+                one.weights.new_zeros(one.weights.shape[:2]) if one.dropped is None else one.dropped for one in maps
+            ]
+            dropped = torch.cat(each).mean(dim=0, keepdim=True)
         together = torch.cat([one.weights for one in maps]).mean(dim=0, keepdim=True)
         signed = any(one.signed for one in maps)
-        return replace(maps[0], weights=together, layer=", ".join(layers), signed=signed)
+        return replace(maps[0], weights=together, layer=", ".join(layers), signed=signed, dropped=dropped)
 
     def _repr_html_(self) -> str:
         return render("html", self)
+
+
+def _positions(count: int) -> list[str]:
+    return [str(position) for position in range(count)]
+
+
+def _blocks(labels: Sequence[str], size: int) -> list[str]:
+    """A label for each block of `size`: its first and its last."""
+    blocks = (labels[start : start + size] for start in range(0, len(labels), size))
+    return [block[0] if len(block) == 1 else f"{block[0]} ... {block[-1]}" for block in blocks]
 
 
 @dataclass(frozen=True)
