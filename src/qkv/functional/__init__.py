@@ -49,6 +49,7 @@ from qkv.functional.mask import (
     padding_mask,
     window_mask,
 )
+from qkv.functional.statistics import head_overlap, head_statistics
 from qkv.functional.window import naive_windowed_attention, windowed_attention
 
 __all__ = [
@@ -68,6 +69,8 @@ __all__ = [
     "cosine_attention",
     "edge_attention",
     "edge_softmax",
+    "head_overlap",
+    "head_statistics",
     "kernel_attention",
     "lengths_to_real",
     "linear_attention",
