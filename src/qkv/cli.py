@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
@@ -26,6 +26,7 @@ app = App(
 
   qkv run translate                          train on the embedded default, about a minute\n
   qkv show runs/translate-transformer-seed0 "deux cent trente-quatre"\n
+  qkv explain "the key of the dictionary"      every step of attention, with its numbers\n
   qkv run translate --data pairs.tsv --models rnn,rnn-attention,transformer --seeds 3\n
 
 Exit codes: 0 done, 1 a check found something wrong, 2 the input was unusable.""",
@@ -269,6 +270,66 @@ def show(
     paths = {kind: str(path) for kind, path in written.items()}
     people.print("\n".join(paths.values()), markup=False)
     _answer({"input": text, "prediction": shown.text, "figures": paths}, shown.text, as_json=as_json)
+
+
+@app.command
+def explain(
+    sentence: Annotated[str | None, Parameter(help="The words that ask, in quotes.")] = None,
+    /,
+    *,
+    against: Annotated[str | None, Parameter(help="The words that are asked; the sentence itself by default.")] = None,
+    vectors: Annotated[
+        str, Parameter(help="A file of word vectors, a named set, or `docstrings`, which needs no file.")
+    ] = "docstrings",
+    unknown: Annotated[
+        Literal["drop", "zero", "stop"], Parameter(help="What becomes of words without a vector.")
+    ] = "drop",
+    matrices: Annotated[
+        Path | None, Parameter(help="JSON with any of query, key, value; x and y, where they are the inputs.")
+    ] = None,
+    query_key: Annotated[
+        Literal["none", "random", "learned", "given"] | None,
+        Parameter(help="Where query and key matrices come from; by default from --matrices, if it has them."),
+    ] = None,
+    width: Annotated[int, Parameter(help="Of queries and keys that are random or learned.")] = 8,
+    word: Annotated[str | None, Parameter(help="Learned for this word, or position; the last by default.")] = None,
+    to: Annotated[str | None, Parameter(help="To attend to this one; the least similar by default.")] = None,
+    scale: Annotated[bool, Parameter(help="Divide scores by the root of their width.")] = True,
+    seed: Annotated[int, Parameter(help="Decides what is drawn.")] = 0,
+    format: Annotated[  # noqa: A002 - the option's name
+        Literal["terminal", "markdown", "latex", "html"], Parameter(help="How the steps are written.")
+    ] = "terminal",
+    entries: Annotated[int, Parameter(help="How many entries of a vector are written; --json has all.")] = 8,
+    out: Annotated[Path | None, Parameter(help="A file to write instead of standard output.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain attention on a sentence: every step with its numbers, and what is to be seen in them.
+
+    `qkv explain "the cat sat" --against "le chat" --vectors FILE` asks with one and answers with the other.
+    """
+    from qkv import files
+    from qkv.draw import steps as drawn
+    from qkv.recipes import explain as steps
+    from qkv.recipes.explain_inputs import read_given, setting
+
+    if entries < 1:
+        raise InputError("--entries is too small", expected="at least 1", got=str(entries))
+    given = None if matrices is None else read_given(matrices)
+    found = setting(
+        sentence, against=against, vectors=vectors, unknown=unknown, given=given, query_key=query_key, width=width,
+        word=word, to=to, seed=seed,
+    )  # fmt: skip
+    trace = steps.attend(found.x, found.y, found.matrices, scaled=scale)
+    title = sentence or "Attention, step by step"
+    worked = steps.worked(trace, found.x, found.y, title=title, notes=found.notes)
+    written = {
+        "terminal": drawn.worked_text, "markdown": drawn.worked_markdown,
+        "latex": drawn.worked_latex, "html": drawn.worked_page,
+    }[format](worked, entries=entries)  # fmt: skip
+    if out is not None:
+        people.print(str(files.write_text(out, written)), markup=False)
+    text = written if out is None else "\n".join(map(str, worked.observations))
+    _answer(steps.document(worked, found.missing), text, as_json=as_json)
 
 
 # -- looking around --------------------------------------------------------------------------------------------------

@@ -27,13 +27,13 @@ class EmbeddedSentence:
 
     words: Sequence[str]
     vectors: Float64[Tensor, "words embed_dim"]
-    missing: Sequence[str]
+    missing: Sequence[str] = ()
 
     @property
     def labels(self) -> list[str]:
         """The words; those that repeat with their position, counted from 1.
 
-        >>> EmbeddedSentence(["to", "be", "to"], torch.zeros(3, 2, dtype=torch.float64), []).labels
+        >>> EmbeddedSentence(["to", "be", "to"], torch.zeros(3, 2, dtype=torch.float64)).labels
         ['to (1)', 'be', 'to (3)']
         """
         return [

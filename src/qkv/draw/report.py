@@ -182,7 +182,7 @@ def _plain(cell: Cell) -> str:
 def _number(cell: Cell) -> float | None:
     """The number that a cell is, or begins with."""
     if isinstance(cell, str):
-        found = re.match(r"([-+−]?\d[\d,]*\.?\d*)\s*(±|%|$)", cell)
+        found = re.match(r"([-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?)\s*(±|%|$)", cell)
         return float(found[1].replace(",", "").replace("−", "-")) if found else None
     return None if cell is None else float(cell)
 
