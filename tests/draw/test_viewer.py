@@ -22,6 +22,11 @@ WEIGHTS = torch.tensor(
 CROSS = AttentionMap(WEIGHTS, QUERIES, KEYS, "decoder.layers.0.multihead_attn", "cross", "captured", "softmax")
 SIGNED = torch.tensor([[[-0.5, 0.25], [0.0, 0.0]]])
 SELF = AttentionMap(SIGNED, ["a", "b"], ["c", "d"], "decoder.layers.1.self_attn", "self", "implied", "linear", True)
+HEADS = [
+    {"layer": 0, "head": 0, "entropy": 0.5},
+    {"layer": 0, "head": 1, "entropy": None},
+    {"layer": 1, "head": 0, "entropy": 0.25},
+]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +43,7 @@ def browser() -> Iterator[Browser]:
 class Opened:
     """A page opened offline, with what it asked for and what it complained of."""
 
-    def __init__(self, browser: Browser, path: Path, scheme: str = "light", width: int = 1000):
+    def __init__(self, browser: Browser, path: Path, scheme: str = "light", width: int = 1000, *, wait: bool = True):
         self.context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
         self.context.set_offline(True)
         self.page: Page = self.context.new_page()
@@ -48,6 +53,8 @@ class Opened:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(path.as_uri())
+        if wait:
+            self.page.wait_for_selector("main[data-ready]")  # every layer is unpacked
 
     def readout(self) -> str:
         return self.page.locator(".readout").inner_text()
@@ -56,7 +63,8 @@ class Opened:
 @pytest.fixture
 def opened(browser: Browser, tmp_path: Path) -> Iterator[Opened]:
     path = tmp_path / "page.html"
-    path.write_text(attention_page([CROSS, SELF], title="An alignment", caption="of a <number>"), encoding="utf-8")
+    page = attention_page([CROSS, SELF], title="An alignment", caption="of a <number>", heads=HEADS)
+    path.write_text(page, encoding="utf-8")
     page = Opened(browser, path)
     yield page
     page.context.close()
@@ -69,7 +77,7 @@ def test_it_says_what_it_shows(opened: Opened):
     assert "An alignment" in words
     assert "of a <number>" in words
     assert "cross-attention, captured, softmax; queries × keys: 3 × 5." in words
-    stated = re.search(r"the largest error is (\S+e-\d+)\.", words)
+    stated = re.search(r"the largest error is (\S+e-\d+), and the row whose sum moves most sums to", words)
     assert stated
     assert 0 < float(stated[1]) <= 1.6e-5  # half a step of a row whose largest weight is 1: 1 / 65534
     assert opened.page.title() == "An alignment"
@@ -152,6 +160,84 @@ def test_a_cursor_outside_the_next_layer_is_dropped(opened: Opened):
     assert opened.readout().startswith("Point at a weight")
 
 
+def test_small_pictures_show_and_choose_every_head(opened: Opened):
+    thumbs = opened.page.locator(".thumb")
+    assert [thumb.get_attribute("aria-label") for thumb in thumbs.all()] == [
+        "decoder.layers.0.multihead_attn, head 0",
+        "decoder.layers.0.multihead_attn, head 1",
+        "decoder.layers.1.self_attn, head 0",
+    ]
+    assert opened.page.locator(".thumb[aria-pressed=true]").count() == 2  # the mean is of both
+    thumbs.nth(2).click()
+    assert opened.page.locator("select.layer").input_value() == "1"
+    assert [thumb.get_attribute("aria-pressed") for thumb in thumbs.all()] == ["false", "false", "true"]
+    thumbs.nth(1).click()
+    assert opened.page.locator("select.head").input_value() == "1"
+    # The first row of that head is 1 0 0 0 0.
+    colours = thumbs.nth(1).evaluate("""({ firstChild: canvas }) =>
+        [canvas.width, canvas.height, ...canvas.getContext("2d").getImageData(0, 0, 2, 1).data]""")
+    assert colours == [5, 3, 8, 48, 107, 255, 255, 255, 255, 255]
+
+
+def test_a_click_sorts_the_table_and_chooses_a_head(opened: Opened):
+    cells = lambda: [row.split("\t") for row in opened.page.locator(".table tbody tr").all_inner_texts()]  # noqa: E731
+    assert cells() == [["0", "0", "0.500"], ["0", "1", "–"], ["1", "0", "0.250"]]
+    entropy = opened.page.get_by_role("button", name="entropy")
+    entropy.click()
+    assert [row[2] for row in cells()] == ["0.250", "0.500", "–"]
+    entropy.click()
+    assert [row[2] for row in cells()] == ["0.500", "0.250", "–"]
+    assert opened.page.locator(".table th").nth(2).get_attribute("aria-sort") == "descending"
+    opened.page.locator(".table tbody tr").nth(1).click()
+    assert opened.page.locator("select.layer").input_value() == "1"
+    assert opened.page.locator(".table tr[aria-current=true] td").all_inner_texts() == ["1", "0", "0.250"]
+
+
+def test_the_threshold_hides_weights_and_says_which(opened: Opened):
+    opened.page.locator("select.head").select_option("0")
+    inked = lambda: opened.page.evaluate("""() => {
+        const { width, height } = document.querySelector(".base");
+        const copy = new OffscreenCanvas(width, height).getContext("2d");
+        copy.drawImage(document.querySelector(".base"), 0, 0);
+        const { data } = copy.getImageData(0, 0, width, height);
+        let marks = 0;
+        for (let index = 0; index < data.length; index += 4) marks += data[index + 3] > 0 && data[index] < 250;
+        return marks;
+    }""")  # noqa: E731
+    whole = inked()
+    opened.page.locator(".threshold").fill("0.3")
+    assert inked() < whole
+    assert "30 % of the row’s largest" in opened.page.locator(".controls").inner_text()
+    opened.page.get_by_role("button", name="Lines").click()
+    assert "at least 0.25 of it" in opened.page.locator(".legend").inner_text()
+    few = inked()
+    opened.page.locator(".threshold").focus()
+    opened.page.keyboard.press("End")  # the slider's own key, not the plot's
+    assert inked() < few
+    assert "at least 1 of the row’s largest" in opened.page.locator(".legend").inner_text()
+    assert opened.readout().startswith("Point at a weight")
+
+
+def test_what_a_large_page_rounds_is_read_within_its_step(browser: Browser, tmp_path: Path):
+    path = tmp_path / "page.html"
+    generator = torch.Generator().manual_seed(7)
+    weights = (4 * torch.randn(5, 233, 229, generator=generator)).softmax(-1)
+    words = [f"w{index}" for index in range(233)]
+    map_ = AttentionMap(weights, words, words[:229], "enc", "cross", "captured", "softmax")
+    path.write_text(attention_page([map_], title="t"), encoding="utf-8")
+    opened = Opened(browser, path)
+    opened.page.locator("select.head").select_option("3")
+    opened.page.locator(".plot").focus()
+    for key in ("ArrowUp", "ArrowLeft"):  # from the end
+        opened.page.keyboard.press(key)
+    read = float(opened.readout().split()[-1])
+    stated = re.search(r"the largest error is (\S+),", opened.page.locator(".error").inner_text())
+    assert stated
+    assert abs(read - float(weights[3, -1, -1])) <= float(stated[1]) * 1.05 + 5e-5
+    opened.context.close()
+    assert opened.complaints == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("turned", [False, True])
 def test_both_schemes(browser: Browser, tmp_path: Path, scheme: str, turned: bool):
@@ -191,8 +277,10 @@ def test_a_narrow_screen_scrolls_the_plot_and_not_the_page(browser: Browser, tmp
 def test_two_cells_of_a_notebook_do_not_meet(browser: Browser, tmp_path: Path):
     path = tmp_path / "notebook.html"
     path.write_text(f"<!doctype html><meta charset=utf-8>{CROSS._repr_html_()}{SELF._repr_html_()}", encoding="utf-8")
-    opened = Opened(browser, path)
+    opened = Opened(browser, path, wait=False)
     first, second = (opened.page.frame_locator("iframe").nth(index) for index in (0, 1))
+    second.locator("main[data-ready]").wait_for()
+    first.locator("main[data-ready]").wait_for()
     first.locator(".plot").focus()
     opened.page.keyboard.press("ArrowDown")
     assert first.locator(".readout").inner_text() == "“two” attends to"

@@ -1,6 +1,6 @@
 """Values in, figures out: attention maps, charts and reports as strings and bytes."""
 
-from qkv.draw.attention import attention_page, attention_png, attention_svg
+from qkv.draw.attention import attention_png, attention_svg
 from qkv.draw.chart import (
     Bar,
     Curve,
@@ -25,6 +25,16 @@ from qkv.draw.report import (
     report_page,
     table_markdown,
 )
+from qkv.draw.steps import (
+    Observation,
+    Worked,
+    WorkedStep,
+    worked_latex,
+    worked_markdown,
+    worked_page,
+    worked_text,
+)
+from qkv.draw.viewer import attention_page
 
 __all__ = [
     "Bar",
@@ -34,11 +44,14 @@ __all__ = [
     "Heading",
     "LengthScore",
     "Line",
+    "Observation",
     "Panel",
     "Paragraph",
     "PowerLaw",
     "Preformatted",
     "Table",
+    "Worked",
+    "WorkedStep",
     "attention_page",
     "attention_png",
     "attention_svg",
@@ -50,4 +63,8 @@ __all__ = [
     "report_page",
     "svg",
     "table_markdown",
+    "worked_latex",
+    "worked_markdown",
+    "worked_page",
+    "worked_text",
 ]

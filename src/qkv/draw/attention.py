@@ -1,62 +1,79 @@
-"""Attention maps as figures for paper (SVG, PNG) and as a page to look into (HTML, no network).
+"""Attention maps as figures for paper, SVG and PNG.
 
 Queries are rows, or the left column of a line figure; keys are columns, or its right one.
 """
 
-import base64
-import html
-import json
 import math
-from collections.abc import Sequence
+import unicodedata
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
 
-import torch
 import vl_convert
-from jaxtyping import Float
-from torch import Tensor
 
-from qkv.draw.colour import BLUES, GREYS, INK, MUTED, ORANGES, PAPER, shade, text_on
-from qkv.draw.label import ems, escaped, shorten, visible
-from qkv.draw.page import page, static
+from qkv.draw.colour import BLUES, GREYS, MUTED, ORANGES, shade, text_on
+from qkv.draw.label import ems, escaped, visible
+from qkv.draw.shapes import (
+    CRISP,
+    FONT,
+    GAP,
+    SMALL,
+    Panel,
+    document,
+    frame,
+    grid,
+    headed,
+    label_width,
+    labelled,
+    line,
+    line_of_text,
+    stack,
+    units,
+    widest,
+    written,
+)
 from qkv.errors import InputError, unknown_name
 from qkv.types import AttentionMap, renders
 
 SOLID, DASHED = 0.8, 0.25
-_FONT, _SMALL, _TITLE = 13, 11, 15
-_LABEL_EMS = 11.0
-_GAP = 8.0
 _NUMBERED = 12  # up to so many queries and keys, the cells of a matrix carry their numbers
-_CRISP = 'shape-rendering="crispEdges"'  # no seams between neighbours
-_STEPS = 32767  # int16: one format for weights of either sign, and errors below what a reader is shown
+_ROW_TOLERANCE = 0.02  # rows of bfloat16 sum to one within about 2^-8
 
 
 @dataclass(frozen=True)
-class _Panel:
-    width: float
-    height: float
-    body: str
-
-
-@dataclass(frozen=True)
-class _Look:
-    """How the weights of one figure become marks: the largest magnitude in it, and its colours."""
+class Look:
+    """How the weights of one figure become marks: the largest magnitude in it, its colours, where lines begin."""
 
     top: float
     positive: tuple[str, ...]
     negative: tuple[str, ...]
     signed: bool
-    solid: int | float
-    dashed: int | float
+    solid: int | float = SOLID
+    dashed: int | float = DASHED
+    absolute: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        attention: AttentionMap,
+        *,
+        monochrome: bool = False,
+        solid: int | float = SOLID,
+        dashed: int | float = DASHED,
+        absolute: bool = False,
+    ) -> "Look":
+        if monochrome and attention.signed:
+            raise InputError("greys cannot tell negative weights from positive ones", hint="monochrome=False")
+        top = float(attention.weights.detach().abs().max()) or 1.0
+        colours = (GREYS, GREYS) if monochrome else (BLUES, ORANGES)
+        return cls(top, *colours, attention.signed, solid, dashed, absolute)
 
     def fill(self, weight: float) -> str:
         return shade(self.positive if weight >= 0 else self.negative, abs(weight) / self.top)
 
     def stroke(self, weight: float) -> str:
         return shade(self.positive if weight >= 0 else self.negative, 0.8)
-
-
-# -- figures ---------------------------------------------------------------------------------------------------------
 
 
 def attention_svg(
@@ -67,20 +84,25 @@ def attention_svg(
     monochrome: bool = False,
     solid: int | float = SOLID,
     dashed: int | float = DASHED,
+    absolute: bool = False,
+    numbers: bool | None = None,
 ) -> str:
     """An attention map as SVG with real text; all heads side by side where the map has several.
 
     Args:
         attention: `attention.mean()` or `attention.head(i)` make it one panel.
-        style: `matrix`, cells darker for larger weights, with their numbers up to 12 x 12; or `lines`, a line from
-            each query to the keys that it attends to most.
+        style: `matrix`, cells darker for larger weights; or `lines`, a line from each query to the keys that it
+            attends to most.
         title: printed above the figure.
         monochrome: greys, for print.
         solid, dashed: a line is solid from `solid` times the largest weight of its row, dashed from `dashed` times
             it, and not drawn below. The legend says so.
+        absolute: `solid` and `dashed` are weights themselves, not parts of the row's largest.
+        numbers: whether the cells of a matrix carry their weights; by default those of one head up to 12 x 12 do.
 
     Raises:
-        InputError: an unknown style, a map without cells, thresholds out of order, greys for signed weights.
+        InputError: an unknown style, a map without cells or whose rows do not sum to one, thresholds out of order,
+            greys for signed weights.
 
     >>> import torch
     >>> weights = torch.tensor([[[0.9, 0.1], [0.3, 0.7]]])
@@ -90,30 +112,27 @@ def attention_svg(
     >>> "hundred" in figure, figure.count("stroke-dasharray")  # 0.3 of 0.7 is dashed, as is the legend's sample
     (True, 2)
     """
-    panels = {"matrix": _matrix, "lines": _lines}
-    if style not in panels:
-        raise unknown_name("style", style, panels)
-    if not 0 < dashed <= solid <= 1:
+    if style not in ("matrix", "lines"):
+        raise unknown_name("style", style, ["matrix", "lines"])
+    if not 0 < dashed <= solid or (solid > 1 and not absolute):
         raise InputError(
             "the thresholds of the lines are out of order",
-            expected="0 < dashed <= solid <= 1",
+            expected="0 < dashed <= solid" + (" <= 1" if not absolute else ""),
             got=f"dashed={dashed}, solid={solid}",
         )
-    if monochrome and attention.signed:
-        raise InputError("greys cannot tell negative weights from positive ones", hint="monochrome=False")
-    _require_cells(attention)
-    weights = attention.weights.detach().cpu().double()
-    top = float(weights.abs().max()) or 1.0
-    colours = (GREYS, GREYS) if monochrome else (BLUES, ORANGES)
-    look = _Look(top, *colours, attention.signed, solid, dashed)
-    drawn = [panels[style](rows, attention, look) for rows in weights.tolist()]
+    require_drawable(attention)
+    look = Look.of(attention, monochrome=monochrome, solid=solid, dashed=dashed, absolute=absolute)
+    if numbers is None:
+        numbers = max(attention.weights.shape[1:]) <= _NUMBERED and attention.heads == 1
+    heads = attention.weights.detach().cpu().double().tolist()
+    if style == "matrix":
+        drawn, legend = [_matrix(rows, attention, look, numbers) for rows in heads], matrix_legend(look)
+    else:
+        drawn, legend = [_lines(rows, attention, look) for rows in heads], _lines_legend(look)
     if attention.heads > 1:
-        drawn = [_stack([_line_of_text(f"head {index}", _FONT), panel]) for index, panel in enumerate(drawn)]
-    legend = _matrix_legend(look) if style == "matrix" else _lines_legend(look)
-    parts = [_grid(drawn), legend]
-    if title:
-        parts.insert(0, _line_of_text(title, _TITLE, weight="bold"))
-    return _document(_stack(parts), title or attention.layer, _description(attention))
+        drawn = [stack([line_of_text(f"head {index}"), panel]) for index, panel in enumerate(drawn)]
+    figure = headed(stack([grid(drawn), legend]), title)
+    return document(figure, title or attention.layer, describe(attention))
 
 
 def attention_png(
@@ -124,293 +143,200 @@ def attention_png(
     monochrome: bool = False,
     solid: int | float = SOLID,
     dashed: int | float = DASHED,
+    absolute: bool = False,
+    numbers: bool | None = None,
     scale: int | float = 2,
 ) -> bytes:
     """`attention_svg` as the bytes of a PNG, `scale` pixels to a unit.
 
-    Letters are drawn with the fonts of this machine: where none has, say, Chinese, its labels become empty boxes.
-    Install one (such as Noto Sans CJK), or use the SVG, which is drawn with the fonts of whoever reads it.
+    Letters are drawn with the fonts of this machine; where none has one of them, a warning names it. The SVG is drawn
+    with the fonts of whoever reads it.
 
     Raises:
         InputError: as `attention_svg`; a scale that is not positive.
     """
     if not 0 < scale < math.inf:
         raise InputError("a figure needs a scale", expected="a positive number", got=str(scale))
-    figure = attention_svg(attention, style=style, title=title, monochrome=monochrome, solid=solid, dashed=dashed)
+    figure = attention_svg(
+        attention,
+        style=style,
+        title=title,
+        monochrome=monochrome,
+        solid=solid,
+        dashed=dashed,
+        absolute=absolute,
+        numbers=numbers,
+    )
+    _warn_of_missing_letters(visible(text) for text in (*attention.query_labels, *attention.key_labels, title or "-"))
     return vl_convert.svg_to_png(figure, scale=scale)
 
 
-def _require_cells(attention: AttentionMap) -> None:
+@renders("svg", AttentionMap)
+def attention_figure(attention: AttentionMap) -> str:
+    """`attention_svg` for a notebook's cell."""
+    return attention_svg(attention)
+
+
+def require_drawable(attention: AttentionMap) -> None:
+    """Refuses a map without cells, and weights that are no shares: rows that sum neither to one nor to zero.
+
+    Signed maps may hold any numbers.
+    """
     if attention.weights.numel() == 0:
         raise InputError(
             f"the attention map of {attention.layer} has nothing to draw",
             expected="at least one head, one query and one key",
             got=f"weights of shape {tuple(attention.weights.shape)}",
         )
+    if attention.signed:
+        return
+    sums = attention.weights.detach().double().sum(dim=-1)
+    off = (sums - 1).abs().where(sums > _ROW_TOLERANCE, 0)
+    if float(off.max()) > _ROW_TOLERANCE:
+        head, query = divmod(int(off.argmax()), off.shape[1])
+        raise InputError(
+            f"the attention weights of {attention.layer} do not sum to one",
+            expected="rows that sum to 1, or to 0 where there is nothing to attend to",
+            got=f"{float(sums[head, query]):.4g} in head {head}, query {query} ({attention.query_labels[query]!r})",
+            hint="weights recorded in eval mode, without dropout; or signed=True for a map of other numbers",
+        )
 
 
-def _description(attention: AttentionMap) -> str:
+def describe(attention: AttentionMap) -> str:
     return f"{attention.kind}-attention, {attention.obtained}, {attention.backend}"
 
 
-def _matrix(rows: list[list[float]], attention: AttentionMap, look: _Look) -> _Panel:
-    queries, keys = len(attention.query_labels), len(attention.key_labels)
-    numbered = max(queries, keys) <= _NUMBERED and attention.heads == 1
-    cell = 34 if numbered else 20 if max(queries, keys) <= 40 else 16
-    left = _label_width(attention.query_labels) + _GAP
-    lengths = [_shown_width(label) for label in attention.key_labels]
-    slanted = max(lengths) > cell - 4
-    above = max(lengths) * math.sin(math.pi / 4) + _FONT if slanted else _FONT + _GAP
-    # A slanted label reaches past its column: the figure is wide enough for the one that reaches furthest.
-    reach = max((x + 1) * cell + (length * math.cos(math.pi / 4) if slanted else 0) for x, length in enumerate(lengths))
+# -- styles ----------------------------------------------------------------------------------------------------------
+
+
+def cells(
+    rows: Sequence[Sequence[float]],
+    attention: AttentionMap,
+    look: Look,
+    numbers: bool,
+    *,
+    left: float,
+    top: float,
+    size: int,
+) -> str:
+    """The squares of a matrix in their frame, each with its pair of labels and its weight as a tip."""
     body = []
     for y, (label, row) in enumerate(zip(attention.query_labels, rows, strict=True)):
-        body.append(_label(label, left - _GAP, above + (y + 0.5) * cell, "end"))
         for x, weight in enumerate(row):
             fill = look.fill(weight)
-            place = f'x="{_n(left + x * cell)}" y="{_n(above + y * cell)}" width="{cell}" height="{cell}"'
+            place = f'x="{units(left + x * size)}" y="{units(top + y * size)}" width="{size}" height="{size}"'
             tip = f"{escaped(label)} → {escaped(attention.key_labels[x])}: {weight:.4f}"
-            body.append(f'<rect {place} fill="{fill}" {_CRISP}><title>{tip}</title></rect>')
-            if numbered:
-                centre = left + (x + 0.5) * cell, above + (y + 0.5) * cell
-                body.append(_text(f"{weight:.2f}", *centre, "middle", size=_SMALL, colour=text_on(fill)))
+            body.append(f'<rect {place} fill="{fill}" {CRISP}><title>{tip}</title></rect>')
+            if numbers:
+                centre = left + (x + 0.5) * size, top + (y + 0.5) * size
+                body.append(written(f"{weight:.2f}", *centre, "middle", size=SMALL, colour=text_on(fill)))
+    body.append(frame(left, top, len(attention.key_labels) * size, len(rows) * size))
+    return "\n".join(body)
+
+
+def _matrix(rows: list[list[float]], attention: AttentionMap, look: Look, numbers: bool) -> Panel:
+    queries, keys = len(attention.query_labels), len(attention.key_labels)
+    size = 34 if numbers else 20 if max(queries, keys) <= 40 else 16
+    left = widest(attention.query_labels) + GAP
+    lengths = [label_width(label) for label in attention.key_labels]
+    slanted = max(lengths) > size - 4
+    top = max(lengths) * math.sin(math.pi / 4) + FONT if slanted else FONT + GAP
+    # A slanted label reaches past its column: the figure is wide enough for the one that reaches furthest.
+    reach = max((x + 1) * size + (length * math.cos(math.pi / 4) if slanted else 0) for x, length in enumerate(lengths))
+    body = [
+        labelled(label, left - GAP, top + (y + 0.5) * size, "end") for y, label in enumerate(attention.query_labels)
+    ]
+    body.append(cells(rows, attention, look, numbers, left=left, top=top, size=size))
     for x, label in enumerate(attention.key_labels):
-        centre = left + (x + 0.5) * cell
+        centre = left + (x + 0.5) * size
         if slanted:
-            body.append(_label(label, centre, above - _GAP, "start", turn=-45))
+            body.append(labelled(label, centre, top - GAP, "start", turn=-45))
         else:
-            body.append(_label(label, centre, above - _FONT / 2 - 2, "middle"))
-    body.append(_frame(left, above, keys * cell, queries * cell))
-    return _Panel(left + reach, above + queries * cell, "\n".join(body))
+            body.append(labelled(label, centre, top - FONT / 2 - 2, "middle"))
+    return Panel(left + reach, top + queries * size, "\n".join(body))
 
 
-def _lines(rows: list[list[float]], attention: AttentionMap, look: _Look) -> _Panel:
+def _lines(rows: list[list[float]], attention: AttentionMap, look: Look) -> Panel:
     queries, keys = len(attention.query_labels), len(attention.key_labels)
     span, height = 180.0, 24.0 * max(queries, keys)
-    left = _label_width(attention.query_labels) + _GAP
+    left = widest(attention.query_labels) + GAP
     right = left + span
     # The shorter column is spread over the height of the longer one: lines of an even alignment run level.
     query_y = [(index + 0.5) * height / queries for index in range(queries)]
     key_y = [(index + 0.5) * height / keys for index in range(keys)]
     body = []
     for y, row in zip(query_y, rows, strict=True):
-        strongest = max(abs(weight) for weight in row)
+        unit = 1.0 if look.absolute else max(abs(weight) for weight in row)
         for x, weight in enumerate(row):
-            if strongest and abs(weight) >= look.dashed * strongest:
-                dash = abs(weight) < look.solid * strongest
-                body.append(_line(left, y, right, key_y[x], look.stroke(weight), dash))
-    body += [_label(label, left - _GAP, y, "end") for label, y in zip(attention.query_labels, query_y, strict=True)]
-    body += [_label(label, right + _GAP, y, "start") for label, y in zip(attention.key_labels, key_y, strict=True)]
-    return _Panel(right + _GAP + _label_width(attention.key_labels), height, "\n".join(body))
+            if weight and abs(weight) >= look.dashed * unit:
+                dash = abs(weight) < look.solid * unit
+                body.append(line(left, y, right, key_y[x], look.stroke(weight), dash))
+    body += [labelled(label, left - GAP, y, "end") for label, y in zip(attention.query_labels, query_y, strict=True)]
+    body += [labelled(label, right + GAP, y, "start") for label, y in zip(attention.key_labels, key_y, strict=True)]
+    return Panel(right + GAP + widest(attention.key_labels), height, "\n".join(body))
 
 
-def _matrix_legend(look: _Look) -> _Panel:
+def matrix_legend(look: Look) -> Panel:
     low = -look.top if look.signed else 0.0
-    bars, thick, size = 60, 2, _SMALL
+    bars, thick = 60, 2
     start, end, sides = f"{low:.2g}", f"{look.top:.2g} weight", "rows are queries, columns keys"
-    left = ems(start) * size + 6
+    left = ems(start) * SMALL + 6
     right = left + bars * thick
-    body = [_text(start, 0.0, 6.0, "start", size=size, colour=MUTED)]
+    body = [written(start, 0.0, 6.0, "start", size=SMALL, colour=MUTED)]
     for index in range(bars):
         fill = look.fill(low + (look.top - low) * index / (bars - 1))
-        place = f'x="{_n(left + index * thick)}" y="0" width="{thick}" height="12"'
-        body.append(f'<rect {place} fill="{fill}" {_CRISP}/>')
-    body.append(_frame(left, 0.0, bars * thick, 12))
-    body.append(_text(end, right + 6, 6.0, "start", size=size, colour=MUTED))
-    body.append(_text(sides, 0.0, 24.0, "start", size=size, colour=MUTED))
-    return _Panel(max(right + 6 + ems(end) * size, ems(sides) * size), 30.0, "\n".join(body))
+        place = f'x="{units(left + index * thick)}" y="0" width="{thick}" height="12"'
+        body.append(f'<rect {place} fill="{fill}" {CRISP}/>')
+    body.append(frame(left, 0.0, bars * thick, 12))
+    body.append(written(end, right + 6, 6.0, "start", size=SMALL, colour=MUTED))
+    body.append(written(sides, 0.0, 24.0, "start", size=SMALL, colour=MUTED))
+    return Panel(max(right + 6 + ems(end) * SMALL, ems(sides) * SMALL), 30.0, "\n".join(body))
 
 
-def _lines_legend(look: _Look) -> _Panel:
-    samples = [
-        (look.stroke(1.0), False, f"at least {look.solid:g} of the row's largest weight"),
-        (look.stroke(1.0), True, f"at least {look.dashed:g} of it"),
-    ]
+def _lines_legend(look: Look) -> Panel:
+    if look.absolute:
+        solid, dashed = f"a weight of at least {look.solid:g}", f"of at least {look.dashed:g}"
+    else:
+        solid, dashed = f"at least {look.solid:g} of the row's largest weight", f"at least {look.dashed:g} of it"
+    samples = [(look.stroke(1.0), False, solid), (look.stroke(1.0), True, dashed)]
     if look.signed:
         samples.append((look.stroke(-1.0), False, "negative"))
     body = []
     for index, (colour, dash, words) in enumerate(samples):
         y = 8.0 + 18 * index
-        body.append(_line(0.0, y, 32.0, y, colour, dash))
-        body.append(_text(words, 40.0, y, "start", size=_SMALL, colour=MUTED))
+        body.append(line(0.0, y, 32.0, y, colour, dash))
+        body.append(written(words, 40.0, y, "start", size=SMALL, colour=MUTED))
     sides = "queries on the left, keys on the right"
-    body.append(_text(sides, 0.0, 8.0 + 18 * len(samples), "start", size=_SMALL, colour=MUTED))
-    width = max(40 + ems(samples[0][2]) * _SMALL, ems(sides) * _SMALL)
-    return _Panel(width, 18.0 * (len(samples) + 1), "\n".join(body))
+    body.append(written(sides, 0.0, 8.0 + 18 * len(samples), "start", size=SMALL, colour=MUTED))
+    width = max(40 + ems(solid) * SMALL, ems(sides) * SMALL)
+    return Panel(width, 18.0 * (len(samples) + 1), "\n".join(body))
 
 
-# -- svg -------------------------------------------------------------------------------------------------------------
+# -- letters ---------------------------------------------------------------------------------------------------------
+
+_NOWHERE = "\U0010fffd"  # private use, in no font
 
 
-def _n(value: float) -> str:
-    return f"{round(value, 2):.8g}"
+def _warn_of_missing_letters(texts: Iterable[str]) -> None:
+    """Warns of the first letter that a PNG of `texts` would show as an empty box."""
+    letters = dict.fromkeys("".join(texts))
+    missing = next((letter for letter in letters if letter > "\u024f" and not _has_font(letter)), None)
+    if missing:
+        name = unicodedata.name(missing, f"U+{ord(missing):04X}")
+        warnings.warn(
+            f"no font of this machine has {missing!r} ({name}): the PNG shows an empty box for it. Install a font that "
+            "has it, such as Noto Sans (Noto Sans CJK for Chinese, Japanese and Korean), or use the SVG.",
+            stacklevel=3,
+        )
 
 
-def _text(
-    words: str,
-    x: float,
-    y: float,
-    anchor: str,
-    *,
-    size: int = _FONT,
-    colour: str = INK,
-    weight: str = "",
-    turn: int = 0,
-) -> str:
-    """Words whose middle is at height `y`; the baseline is moved here since `dy` moves only the first Arabic letter."""
-    place = f'x="{_n(x)}" y="{_n(y + 0.35 * size)}"'
-    if turn:
-        place += f' transform="rotate({turn} {_n(x)} {_n(y)})"'
-    bold = f' font-weight="{weight}"' if weight else ""
-    look = f'font-size="{size}" fill="{colour}"{bold} text-anchor="{anchor}"'
-    return f"<text {place} {look}>{html.escape(words)}</text>"
+@lru_cache(maxsize=4096)
+def _has_font(letter: str) -> bool:
+    """Whether `letter` is drawn otherwise than what no font has; marks and controls have no look of their own."""
+    return unicodedata.category(letter)[0] in "MC" or _drawn(letter) != _drawn(_NOWHERE)
 
 
-def _label(label: str, x: float, y: float, anchor: str, turn: int = 0) -> str:
-    shown = visible(label)
-    short = shorten(shown, _LABEL_EMS)
-    text = _text(short, x, y, anchor, turn=turn)
-    return text if short == shown else text.replace("</text>", f"<title>{html.escape(shown)}</title></text>")
-
-
-def _shown_width(label: str) -> float:
-    return ems(shorten(visible(label), _LABEL_EMS)) * _FONT
-
-
-def _label_width(labels: Sequence[str]) -> float:
-    return max(_shown_width(label) for label in labels)
-
-
-def _frame(x: float, y: float, width: int, height: int) -> str:
-    place = f'x="{_n(x)}" y="{_n(y)}" width="{width}" height="{height}"'
-    return f'<rect {place} fill="none" stroke="{MUTED}" stroke-width="0.5"/>'
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, dash: bool) -> str:
-    ends = f'x1="{_n(x1)}" y1="{_n(y1)}" x2="{_n(x2)}" y2="{_n(y2)}"'
-    look = 'stroke-width="1.2" stroke-dasharray="5 4"' if dash else 'stroke-width="1.8"'
-    return f'<line {ends} stroke="{colour}" {look}/>'
-
-
-def _line_of_text(words: str, size: int, weight: str = "") -> _Panel:
-    words = visible(words)
-    return _Panel(ems(words) * size, size + 4.0, _text(words, 0.0, size / 2, "start", size=size, weight=weight))
-
-
-def _stack(panels: Sequence[_Panel]) -> _Panel:
-    """Panels below one another."""
-    body, y = [], 0.0
-    for panel in panels:
-        body.append(_moved(panel, 0.0, y))
-        y += panel.height + 14
-    return _Panel(max(panel.width for panel in panels), y - 14, "\n".join(body))
-
-
-def _grid(panels: Sequence[_Panel]) -> _Panel:
-    """Panels of one size in as many columns as rows, or one more."""
-    columns = math.ceil(math.sqrt(len(panels)))
-    rows = math.ceil(len(panels) / columns)
-    across, down = panels[0].width + 28, panels[0].height + 28
-    body = [_moved(panel, index % columns * across, index // columns * down) for index, panel in enumerate(panels)]
-    return _Panel(columns * across - 28, rows * down - 28, "\n".join(body))
-
-
-def _moved(panel: _Panel, x: float, y: float) -> str:
-    return f'<g transform="translate({_n(x)} {_n(y)})">\n{panel.body}\n</g>'
-
-
-def _document(panel: _Panel, title: str, description: str) -> str:
-    margin = 12.0
-    width, height = math.ceil(panel.width + 2 * margin), math.ceil(panel.height + 2 * margin)
-    inside = _moved(panel, margin, margin)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-        'role="img" font-family="Helvetica, Arial, \'Liberation Sans\', sans-serif">\n'
-        f"<title>{escaped(title)}</title>\n<desc>{escaped(description)}</desc>\n"
-        f'<rect width="{width}" height="{height}" fill="{PAPER}"/>\n{inside}\n</svg>\n'
-    )
-
-
-# -- page ------------------------------------------------------------------------------------------------------------
-
-
-def attention_page(maps: Sequence[AttentionMap], *, title: str, caption: str = "") -> str:
-    """Attention maps as one HTML page that needs no network: layers and heads to choose from, matrix and line view.
-
-    Weights travel as 16-bit steps of their row's largest; the page states the largest error that this makes.
-
-    Raises:
-        InputError: no map, or one without cells.
-
-    >>> import torch
-    >>> one = AttentionMap(torch.ones(1, 1, 1), ["yes"], ["oui"], "decoder", "cross", "captured", "softmax")
-    >>> attention_page([one], title="oui").startswith("<!doctype html>")
-    True
-    """
-    if not maps:
-        raise InputError("there is no attention map to show", expected="at least one map", got="none")
-    encoded = [_encoded(attention) for attention in maps]
-    data = {
-        "title": title,
-        "caption": caption,
-        "error": max(error for _, error in encoded),
-        "solid": SOLID,
-        "dashed": DASHED,
-        "maps": [fields for fields, _ in encoded],
-    }
-    # Inside a script element only "<" could end it; JSON may spell it as an escape.
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    body = (
-        '<main class="viewer"><noscript>This page draws with JavaScript, which is switched off.</noscript></main>\n'
-        f'<script type="application/json" id="maps">{text}</script>'
-    )
-    start = 'mount(document.querySelector("main"), JSON.parse(document.getElementById("maps").textContent));'
-    return page(title, body, static("viewer.css"), f"{static('viewer.js')}\n{start}")
-
-
-@renders("html", AttentionMap)
-def attention_cell(attention: AttentionMap) -> str:
-    """`attention_page` of one map for a notebook's cell, in a frame of its own: nothing in it meets other cells."""
-    inside = html.escape(attention_page([attention], title=f"{attention.kind.capitalize()}-attention"))
-    height = min(820, 330 + 34 * max(attention.weights.shape[1:]))
-    return (
-        f'<iframe srcdoc="{inside}" sandbox="allow-scripts" title="attention of {html.escape(attention.layer)}" '
-        f'style="width:100%;height:{height}px;border:0"></iframe>'
-    )
-
-
-def _encoded(attention: AttentionMap) -> tuple[dict[str, Any], float]:
-    """What the page's script reads of a map, and the largest error of a weight in it."""
-    _require_cells(attention)
-    steps, counts = quantise(attention.weights.detach().cpu().float())
-    restored = counts.double() * steps.double()[..., None]
-    error = float((restored - attention.weights.detach().cpu()).abs().max())
-    fields = {
-        "layer": attention.layer,
-        "facts": _description(attention),
-        "signed": attention.signed,
-        "heads": attention.heads,
-        "queries": [visible(label) for label in attention.query_labels],
-        "keys": [visible(label) for label in attention.key_labels],
-        "steps": _base64(steps, "<f4"),
-        "counts": _base64(counts, "<i2"),
-    }
-    return fields, error
-
-
-def quantise(
-    weights: Float[Tensor, "heads queries keys"],
-) -> tuple[Float[Tensor, "heads queries"], Float[Tensor, "heads queries keys"]]:
-    """The step of each row and each weight as a whole number of its steps, at most 32,767 of them either way.
-
-    >>> steps, counts = quantise(torch.tensor([[[0.5, 0.25, 0.0]]]))
-    >>> counts.tolist()
-    [[[32767.0, 16384.0, 0.0]]]
-    """
-    steps = weights.abs().amax(dim=-1) / _STEPS
-    counts = (weights / steps.clamp(min=torch.finfo(steps.dtype).tiny)[..., None]).round().clamp(-_STEPS, _STEPS)
-    return steps, counts
-
-
-def _base64(values: Tensor, form: str) -> str:
-    return base64.b64encode(values.numpy().astype(form).tobytes()).decode()
+@lru_cache(maxsize=2)
+def _drawn(letter: str) -> bytes:
+    figure = document(Panel(30.0, 30.0, written(letter, 4.0, 15.0, "start", size=24)), "", "")
+    return vl_convert.svg_to_png(figure, scale=1)

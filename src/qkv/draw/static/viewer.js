@@ -1,39 +1,68 @@
-// Draws attention maps into `root`: one layer and head at a time, as a matrix or as lines from queries to keys.
+// Draws attention maps into `root`: one layer and head at a time, as a matrix or as lines from queries to keys, beside
+// all heads in small and a table of numbers about them.
 //
-// Three ideas, kept apart: `decode` turns the page's data into numbers, a view (`matrix`, `lines`) lays them out,
-// paints them and finds the cell under a point, and `mount` holds the state and listens.
+// Three ideas, kept apart: `unpack` and `weightsOf` turn the page's data into numbers, a view (`matrix`, `lines`) lays
+// them out, paints them and finds the cell under a point, and `mount` holds the state and listens.
 
 const FONT = 13;
 const LABEL = 150; // the widest label drawn, in pixels; the reading beside the plot has it whole
 const GAP = 8;
 const NUMBERED = 12; // up to so many queries and keys, cells carry their numbers
 const LISTED = 8;
+const THUMB = 40; // weights a side of a small picture, at most
+const TALLEST = 15000; // pixels of a canvas, past which browsers draw none
 
 // -- data ------------------------------------------------------------------------------------------------------------
 
+const FORMS = { i2: Int16Array, i1: Int8Array, u1: Uint8Array };
+
 function bytes(text) {
-  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0)).buffer;
+  const raw = atob(text);
+  const codes = new Uint8Array(raw.length);
+  for (let index = 0; index < raw.length; index++) codes[index] = raw.charCodeAt(index);
+  return codes;
 }
 
-/** The heads of one map: rows[query][key], the mean of all heads last. */
-function decode(map) {
-  const [queries, keys] = [map.queries.length, map.keys.length];
-  const steps = new Float32Array(bytes(map.steps));
-  const counts = new Int16Array(bytes(map.counts));
-  const heads = Array.from({ length: map.heads }, (_, head) =>
-    Array.from({ length: queries }, (_, query) => {
-      const row = head * queries + query;
-      return Float32Array.from(counts.subarray(row * keys, (row + 1) * keys), (count) => count * steps[row]);
-    }),
-  );
-  const mean = Array.from({ length: queries }, (_, query) =>
-    Float32Array.from({ length: keys }, (_, key) => heads.reduce((sum, head) => sum + head[query][key], 0) / map.heads),
-  );
-  return [...heads, mean];
+/** A map's steps (one a row of a head) and its weights as counts of them. */
+async function unpack({ packed, form, heads, queries: { length: queries }, keys: { length: keys } }) {
+  const stream = new Blob([bytes(packed)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const buffer = await new Response(stream).arrayBuffer();
+  const steps = new Float32Array(buffer, 0, heads * queries);
+  return { heads, queries, keys, steps, counts: new FORMS[form](buffer, steps.byteLength) };
+}
+
+/** The weights of one head, or the mean of all for head -1: rows[query][key]. */
+function weightsOf({ heads, queries, keys, steps, counts }, head) {
+  const chosen = head < 0 ? [...Array(heads).keys()] : [head];
+  const weights = new Float32Array(queries * keys);
+  for (const one of chosen)
+    for (let query = 0; query < queries; query++) {
+      const step = steps[one * queries + query] / chosen.length;
+      const [from, to] = [(one * queries + query) * keys, query * keys];
+      for (let key = 0; key < keys; key++) weights[to + key] += counts[from + key] * step;
+    }
+  return Array.from({ length: queries }, (_, query) => weights.subarray(query * keys, (query + 1) * keys));
+}
+
+/** A head in small: the mean over blocks of queries of the sum over blocks of keys, so that rows still sum to one. */
+function inSmall(rows) {
+  const [down, across] = [Math.min(THUMB, rows.length), Math.min(THUMB, rows[0].length)];
+  const small = Array.from({ length: down }, () => new Float32Array(across));
+  const members = new Uint32Array(down);
+  const column = Array.from(rows[0], (_, key) => Math.floor((key * across) / rows[0].length));
+  rows.forEach((row, query) => {
+    const block = Math.floor((query * down) / rows.length);
+    members[block] += 1;
+    for (let key = 0; key < row.length; key++) small[block][column[key]] += row[key];
+  });
+  small.forEach((row, block) => row.forEach((sum, key) => (row[key] = sum / members[block])));
+  return small;
 }
 
 function largest(numbers) {
-  return numbers.reduce((most, number) => Math.max(most, Math.abs(number)), 0);
+  let most = 0;
+  for (const number of numbers) most = Math.max(most, Math.abs(number));
+  return most;
 }
 
 // -- painting --------------------------------------------------------------------------------------------------------
@@ -45,28 +74,52 @@ function palette(probe) {
     return getComputedStyle(probe).color;
   };
   const names = ["ink", "muted", "edge", "row", "low", "high-1", "high-2", "high-3", "high-4"];
-  const below = ["below-1", "below-2", "below-3", "below-4"];
-  const colours = Object.fromEntries([...names, ...below].map((name) => [name, resolve(name)]));
+  names.push("below-1", "below-2", "below-3", "below-4");
+  const colours = Object.fromEntries(names.map((name) => [name, resolve(name)]));
   const channels = (name) => colours[name].match(/[\d.]+/g).slice(0, 3).map(Number);
   const ramp = (side) => [channels("low"), ...[1, 2, 3, 4].map((step) => channels(`${side}-${step}`))];
-  return { ...colours, high: ramp("high"), below: ramp("below") };
+  const [high, below] = [ramp("high"), ramp("below")];
+  return { ...colours, high, below, pixels: { high: pixels(high), below: pixels(below) } };
 }
 
-/** Red, green and blue of a weight, where `top` is the largest magnitude in the picture. */
-function shade(weight, top, colours) {
-  const stops = weight < 0 ? colours.below : colours.high;
-  const place = Math.min(Math.abs(weight) / (top || 1), 1) * (stops.length - 1);
+/** 256 colours along a scale, as the numbers that an image's memory holds. */
+function pixels(stops) {
+  return Uint32Array.from({ length: 256 }, (_, index) => {
+    const [red, green, blue] = along(stops, index / 255);
+    return (255 << 24) | (blue << 16) | (green << 8) | red;
+  });
+}
+
+/** Red, green and blue at `amount`, between 0 and 1, of the way through `stops`. */
+function along(stops, amount) {
+  const place = Math.min(amount, 1) * (stops.length - 1);
   const index = Math.min(Math.floor(place), stops.length - 2);
   return stops[index].map((low, channel) => Math.round(low + (stops[index + 1][channel] - low) * (place - index)));
+}
+
+/** One pixel a weight; `top` is the largest magnitude, and what is below `threshold` of its row's largest is left out. */
+function picture(rows, top, colours, threshold = 0) {
+  const image = new ImageData(rows[0].length, rows.length);
+  const memory = new Uint32Array(image.data.buffer);
+  const { high, below } = colours.pixels;
+  rows.forEach((row, query) => {
+    const least = threshold * largest(row);
+    for (let key = 0; key < row.length; key++) {
+      const size = Math.abs(row[key]);
+      const shade = size < least ? 0 : Math.round((255 * size) / (top || 1));
+      memory[query * row.length + key] = (row[key] < 0 ? below : high)[shade];
+    }
+  });
+  return image;
 }
 
 const stroke = (weight, colours) => (weight < 0 ? colours["below-3"] : colours["high-3"]);
 const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
 const isPale = ([red, green, blue]) => 0.299 * red + 0.587 * green + 0.114 * blue > 140;
 
-/** A canvas of the given size in CSS pixels, sharp on this screen, cleared. */
+/** A canvas of the given size in CSS pixels, sharp on this screen (where it can be so large), cleared. */
 function prepare(canvas, width, height) {
-  const ratio = window.devicePixelRatio || 1;
+  const ratio = Math.min(window.devicePixelRatio || 1, TALLEST / Math.max(width, height));
   [canvas.width, canvas.height] = [Math.round(width * ratio), Math.round(height * ratio)];
   [canvas.style.width, canvas.style.height] = [`${width}px`, `${height}px`];
   const pen = canvas.getContext("2d");
@@ -102,7 +155,7 @@ function write(pen, text, x, y, { align = "left", colour, bold = false, turn = 0
 // A view is made from (pen, map, room): it measures its labels and knows its `width` and `height`, paints the weights
 // (`base`), paints what is being read on top (`cursor`), and says which cell is under a point (`at`).
 
-function matrix(pen, map, room) {
+function matrix(pen, map, room, { threshold }) {
   const [queries, keys] = [map.queries.map((text) => shorten(pen, text)), map.keys.map((text) => shorten(pen, text))];
   const widths = keys.map((text) => pen.measureText(text).width);
   const left = Math.max(...queries.map((text) => pen.measureText(text).width)) + GAP;
@@ -113,12 +166,13 @@ function matrix(pen, map, room) {
   const top = slanted ? Math.max(...widths) * Math.SQRT1_2 + FONT + GAP : FONT + 2 * GAP;
   const reach = keys.map((_, key) => (key + 1) * cell + (slanted ? widths[key] * Math.SQRT1_2 : 0));
   const stride = Math.ceil(FONT / cell); // where rows are thinner than letters, every stride-th label
+  const keyStride = slanted ? Math.ceil((FONT * Math.SQRT2) / cell) : stride;
   const [across, down] = [keys.length * cell, queries.length * cell];
 
   function labels(pen, colour) {
     for (let query = 0; query < queries.length; query += stride)
       write(pen, queries[query], left - GAP, top + (query + 0.5) * cell, { align: "right", colour });
-    for (let key = 0; key < keys.length; key += stride) {
+    for (let key = 0; key < keys.length; key += keyStride) {
       const middle = left + (key + 0.5) * cell;
       if (slanted) write(pen, keys[key], middle, top - GAP, { colour, turn: -Math.PI / 4 });
       else write(pen, keys[key], middle, top - GAP - FONT / 2, { align: "center", colour });
@@ -132,10 +186,7 @@ function matrix(pen, map, room) {
     base(pen, rows, colours, most) {
       // One pixel a weight, then enlarged: as quick for 512 rows as for five.
       const small = new OffscreenCanvas(keys.length, queries.length);
-      const image = new ImageData(keys.length, queries.length);
-      const fills = rows.map((row) => Array.from(row, (weight) => shade(weight, most, colours)));
-      fills.flat().forEach((fill, index) => image.data.set([...fill, 255], 4 * index));
-      small.getContext("2d").putImageData(image, 0, 0);
+      small.getContext("2d").putImageData(picture(rows, most, colours, threshold), 0, 0);
       pen.imageSmoothingEnabled = false;
       pen.drawImage(small, left, top, across, down);
       pen.strokeStyle = colours.edge;
@@ -145,7 +196,9 @@ function matrix(pen, map, room) {
       pen.font = pen.font.replace(`${FONT}px`, "11px");
       rows.forEach((row, query) =>
         row.forEach((weight, key) => {
-          const colour = isPale(fills[query][key]) ? "#1b1f24" : "#ffffff";
+          if (Math.abs(weight) < threshold * largest(row)) return;
+          const fill = along(weight < 0 ? colours.below : colours.high, Math.abs(weight) / (most || 1));
+          const colour = isPale(fill) ? "#1b1f24" : "#ffffff";
           const [x, y] = [left + (key + 0.5) * cell, top + (query + 0.5) * cell];
           write(pen, weight.toFixed(2), x, y, { align: "center", colour });
         }),
@@ -169,33 +222,43 @@ function matrix(pen, map, room) {
   };
 }
 
-function lines(pen, map, room, { solid, dashed }) {
+function lines(pen, map, room, { solid, threshold }) {
   const [queries, keys] = [map.queries.map((text) => shorten(pen, text)), map.keys.map((text) => shorten(pen, text))];
   const widest = (labels) => Math.max(...labels.map((text) => pen.measureText(text).width));
   const left = widest(queries) * 1.1 + GAP;
   const right = left + Math.max(100, Math.min(320, room - left - widest(keys) - 2 * GAP));
-  const height = 24 * Math.max(queries.length, keys.length);
+  const longest = Math.max(queries.length, keys.length);
+  const spacing = Math.min(longest <= 64 ? 24 : FONT + 2, TALLEST / longest);
+  const height = Math.ceil(spacing * longest);
+  const stride = Math.ceil(FONT / spacing); // where lines of text would overlap, every stride-th label
   // The shorter column is spread over the height of the longer one: lines of an even alignment run level.
   const queryY = (index) => ((index + 0.5) * height) / queries.length;
   const keyY = (index) => ((index + 0.5) * height) / keys.length;
   const nearest = (y, labels) => Math.max(0, Math.min(labels.length - 1, Math.floor((y / height) * labels.length)));
 
-  function line(pen, query, key, colour, width, dash) {
+  /** Many lines of one look, as one path: as quick for thousands as for ten. */
+  function segments(pen, pairs, colour, width, dash) {
     pen.strokeStyle = colour;
     pen.lineWidth = width;
     pen.setLineDash(dash ? [5, 4] : []);
     pen.beginPath();
-    pen.moveTo(left, queryY(query));
-    pen.lineTo(right, keyY(key));
+    for (const [query, key] of pairs) {
+      pen.moveTo(left, queryY(query));
+      pen.lineTo(right, keyY(key));
+    }
     pen.stroke();
   }
 
   function labels(pen, colours, { query, key }) {
     const look = (read) => ({ colour: read ? colours.row : colours.ink, bold: read });
-    queries.forEach((text, index) =>
-      write(pen, text, left - GAP, queryY(index), { align: "right", ...look(index === query) }),
-    );
-    keys.forEach((text, index) => write(pen, text, right + GAP, keyY(index), look(index === key)));
+    const drawn = (index, here) => index === here || (index % stride === 0 && Math.abs(index - here) >= stride);
+    queries.forEach((text, index) => {
+      if (drawn(index, query ?? -stride))
+        write(pen, text, left - GAP, queryY(index), { align: "right", ...look(index === query) });
+    });
+    keys.forEach((text, index) => {
+      if (drawn(index, key ?? -stride)) write(pen, text, right + GAP, keyY(index), look(index === key));
+    });
   }
 
   return {
@@ -204,13 +267,20 @@ function lines(pen, map, room, { solid, dashed }) {
     height,
 
     base(pen, rows, colours) {
+      const looks = [];
+      for (const sign of [1, -1])
+        for (const dash of [true, false]) looks.push({ sign, dash, pairs: [] });
       rows.forEach((row, query) => {
         const strongest = largest(row);
+        if (strongest === 0) return;
         row.forEach((weight, key) => {
-          const part = strongest ? Math.abs(weight) / strongest : 0;
-          if (part >= dashed) line(pen, query, key, stroke(weight, colours), part >= solid ? 2 : 1.2, part < solid);
+          const part = Math.abs(weight) / strongest;
+          if (part === 0 || part < threshold) return;
+          looks[(weight < 0 ? 2 : 0) + (part < solid ? 0 : 1)].pairs.push([query, key]);
         });
       });
+      for (const { sign, dash, pairs } of looks)
+        segments(pen, pairs, stroke(sign, colours), dash ? 1.2 : 2, dash);
       labels(pen, colours, {});
     },
 
@@ -221,7 +291,7 @@ function lines(pen, map, room, { solid, dashed }) {
       for (const [from, to] of pairs) {
         const part = Math.abs(rows[from][to]) / (most || 1);
         const colour = from === query && to === key ? colours.row : stroke(rows[from][to], colours);
-        if (part > 0.01) line(pen, from, to, colour, 0.5 + 5 * part, false);
+        if (part > 0.01) segments(pen, [[from, to]], colour, 0.5 + 5 * part, false);
       }
       labels(pen, colours, { query, key });
     },
@@ -248,6 +318,8 @@ const TEMPLATE = `
     <span class="views" role="group" aria-label="View">
       <button type="button" data-view="matrix">Matrix</button><button type="button" data-view="lines">Lines</button>
     </span>
+    <label>Hide below <input type="range" class="threshold" min="0" max="1" step="0.05">
+      <output class="hidden-below"></output></label>
   </div>
   <div class="stage">
     <div class="scroll">
@@ -258,8 +330,10 @@ const TEMPLATE = `
     <section class="reading" aria-label="Reading">
       <p class="readout" aria-live="polite"></p>
       <ol class="row"></ol>
+      <div class="heads" role="group" aria-label="All heads"></div>
     </section>
   </div>
+  <section class="table" aria-label="Heads in numbers"></section>
   <footer>
     <p class="legend"></p><span class="probe" hidden></span>
     <p><span class="facts"></span> <span class="error"></span></p>
@@ -299,14 +373,60 @@ function rowItem(label, weight, part, here) {
   return element("li", here ? "here" : "", element("bdi", "", label), element("span", "", bar), amount);
 }
 
-export function mount(root, data) {
+/** The table of heads: a click on a column's name sorts, one on a row chooses its head. */
+function tabulate(root, { columns, rows }, choose) {
+  const numbers = columns.map((_, column) => rows.every(({ cells }) => typeof (cells[column] ?? 0) === "number"));
+  const whole = columns.map((_, column) => rows.every(({ cells }) => Number.isInteger(cells[column] ?? 0)));
+  const words = (cell, column) => {
+    if (cell === null) return "–";
+    return numbers[column] && !whole[column] ? cell.toFixed(3) : String(cell);
+  };
+  const body = element("tbody", "");
+  const lines = rows.map((row) => {
+    const cells = row.cells.map((cell, column) => element("td", numbers[column] ? "number" : "", words(cell, column)));
+    const line = element("tr", "", ...cells);
+    line.addEventListener("click", () => choose(row));
+    return { row, line };
+  });
+
+  function sort(column, header) {
+    const falling = header.ariaSort === "ascending";
+    for (const other of header.parentElement.children) other.ariaSort = "none";
+    header.ariaSort = falling ? "descending" : "ascending";
+    const compare = (a, b) => (numbers[column] ? a - b : String(a).localeCompare(String(b)));
+    const order = [...lines].sort((one, other) => {
+      const [a, b] = [one.row.cells[column], other.row.cells[column]];
+      if (a === null || b === null) return (a === null) - (b === null); // what is not known comes last either way
+      return falling ? compare(b, a) : compare(a, b);
+    });
+    body.replaceChildren(...order.map(({ line }) => line));
+  }
+
+  const headers = columns.map((name, column) => {
+    const button = Object.assign(element("button", "", name), { type: "button" });
+    const header = Object.assign(element("th", numbers[column] ? "number" : "", button), { scope: "col" });
+    button.addEventListener("click", () => sort(column, header));
+    return header;
+  });
+  body.append(...lines.map(({ line }) => line));
+  root.replaceChildren(element("table", "", element("thead", "", element("tr", "", ...headers)), body));
+  return ({ layer, head }) => {
+    for (const { row, line } of lines) line.ariaCurrent = row.layer === layer && row.head === head;
+  };
+}
+
+export async function mount(root, data) {
+  const unpacked = [await unpack(data.maps[0])]; // by layer; the others follow once the first is drawn
   root.innerHTML = TEMPLATE;
   const find = (selector) => root.querySelector(selector);
   const [base, cursor, plot, stage] = [".base", ".cursor", ".plot", ".stage"].map(find);
-  const [layers, heads] = [find(".layer"), find(".head")];
+  const [layers, heads, slider] = [".layer", ".head", ".threshold"].map(find);
   const state = { layer: 0, head: -1, view: "matrix", query: null, key: null };
-  const decoded = new Map(); // by layer, once it was looked at
-  let view, rows, most, colours;
+  const threshold = { matrix: 0, lines: data.dashed };
+  const thumbs = []; // every head in small, in the order of layers
+  let view, rows, most, colours, drawnFor, pen;
+  let awaited = null; // what was chosen of a layer that is still to come
+  let mark = () => {};
 
   const map = () => data.maps[state.layer];
 
@@ -317,27 +437,33 @@ export function mount(root, data) {
     return stage.clientWidth - beside;
   }
 
-  /** Everything anew: another layer, head, view, scheme or width. */
+  /** Everything anew: another layer, head, view, threshold, scheme or width. */
   function draw() {
-    if (!decoded.has(state.layer)) decoded.set(state.layer, decode(map()));
-    rows = decoded.get(state.layer).at(state.head);
+    drawnFor = room();
+    rows = weightsOf(unpacked[state.layer], state.head);
     most = largest(rows.map(largest));
     colours = palette(find(".probe"));
-    view = VIEWS[state.view](prepare(cursor, 1, 1), map(), room(), data);
+    const options = { solid: data.solid, threshold: threshold[state.view] };
+    view = VIEWS[state.view](prepare(cursor, 1, 1), map(), drawnFor, options);
     view.base(prepare(base, view.width, view.height), rows, colours, most);
+    pen = prepare(cursor, view.width, view.height);
     [plot.style.width, plot.style.height] = [`${view.width}px`, `${view.height}px`];
     plot.dataset.view = state.view;
     for (const button of root.querySelectorAll("button[data-view]"))
       button.setAttribute("aria-pressed", button.dataset.view === state.view);
     [layers.value, heads.value] = [state.layer, state.head];
+    slider.value = threshold[state.view];
+    find(".hidden-below").textContent = `${Math.round(100 * threshold[state.view])} % of the row’s largest`;
     find(".facts").textContent = `${map().facts}; queries × keys: ${rows.length} × ${rows[0].length}.`;
     find(".legend").replaceChildren(...legend());
+    thumbs.forEach(press);
+    mark(state);
     read();
   }
 
   function read() {
     const { words, labels, weights, here } = reading(map(), rows, state);
-    const pen = prepare(cursor, view.width, view.height);
+    pen.clearRect(0, 0, view.width, view.height);
     plot.classList.toggle("read", weights.length > 0);
     if (weights.length) view.cursor(pen, rows, colours, most, state);
     find(".readout").replaceChildren(...words);
@@ -348,12 +474,13 @@ export function mount(root, data) {
   }
 
   function legend() {
+    const least = threshold[state.view];
     if (state.view === "lines") {
       const sample = (look) => element("span", `sample ${look}`);
-      const solid = `at least ${data.solid} of the row’s largest weight`;
-      const negative = map().signed ? [sample("below"), "negative"] : [];
-      const sides = element("span", "", "queries on the left, keys on the right");
-      return [sample("solid"), solid, sample("dashed"), `at least ${data.dashed} of it`, ...negative, sides];
+      const lines = [sample("solid"), `at least ${Math.max(data.solid, least)} of the row’s largest weight`];
+      if (least < data.solid) lines.push(sample("dashed"), least ? `at least ${least} of it` : "less");
+      if (map().signed) lines.push(sample("below"), "negative");
+      return [...lines, element("span", "", "queries on the left, keys on the right")];
     }
     const ramp = element("span", "ramp");
     const high = colours.high.map(css);
@@ -364,6 +491,8 @@ export function mount(root, data) {
 
   /** Another layer, head or view; a cursor that it still has stays where it was. */
   function choose(change) {
+    awaited = unpacked[change.layer ?? state.layer] ? null : change;
+    if (awaited) return;
     Object.assign(state, change);
     if (state.query >= map().queries.length) state.query = null;
     if (state.key >= map().keys.length) state.key = null;
@@ -379,6 +508,30 @@ export function mount(root, data) {
     if (count === 1) state.head = 0;
     else if (state.head >= count) state.head = -1;
   }
+
+  /** A row of small pictures, one a head of this layer. */
+  function addThumbs(layer) {
+    const line = element("div", "line", Object.assign(element("span", "", layer), { title: data.maps[layer].layer }));
+    for (let head = 0; head < data.maps[layer].heads; head++) {
+      const small = inSmall(weightsOf(unpacked[layer], head));
+      const canvas = Object.assign(element("canvas", ""), { width: small[0].length, height: small.length });
+      const label = `${data.maps[layer].layer}, head ${head}`;
+      // The keys for heads and layers reach all of them, so that they need not be stops of Tab.
+      const button = Object.assign(element("button", "thumb", canvas), { type: "button", title: label, tabIndex: -1 });
+      button.ariaLabel = label;
+      button.addEventListener("click", () => choose({ layer, head }));
+      thumbs.push({ layer, head, small, canvas, button });
+      paintThumb(thumbs.at(-1));
+      press(thumbs.at(-1));
+      line.append(button);
+    }
+    find(".heads").append(line);
+  }
+
+  const press = ({ layer, head, button }) =>
+    (button.ariaPressed = layer === state.layer && (head === state.head || state.head === -1));
+  const paintThumb = ({ small, canvas }) =>
+    canvas.getContext("2d").putImageData(picture(small, largest(small.map(largest)), colours), 0, 0);
 
   const turn = (index, by, count) => (index + by + count) % count;
   const step = (index, by, count) => {
@@ -397,11 +550,16 @@ export function mount(root, data) {
     read();
   };
 
+  function recolour() {
+    draw();
+    thumbs.forEach(paintThumb);
+  }
+
   function turnScheme() {
     const scheme = document.documentElement.dataset;
     const dark = scheme.theme ? scheme.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     scheme.theme = dark ? "light" : "dark";
-    draw();
+    recolour();
   }
 
   const actions = {
@@ -418,36 +576,54 @@ export function mount(root, data) {
     t: turnScheme,
   };
 
-  root.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    // A select moves by arrows and searches its options by letters: there, only the punctuation is ours.
-    if (event.target instanceof HTMLSelectElement && /\w/.test(event.key)) return;
-    const action = actions[event.key];
-    if (!action) return;
-    event.preventDefault();
-    action();
-  });
-  const point = (event) => {
-    const box = plot.getBoundingClientRect();
-    const { query, key } = view.at(event.clientX - box.left, event.clientY - box.top);
-    look(query, key);
-  };
-  plot.addEventListener("pointermove", point);
-  plot.addEventListener("pointerdown", point);
-  // A finger that lifts leaves too, but what it touched is still to be read.
-  plot.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && look(null, null));
-  layers.addEventListener("change", () => choose({ layer: Number(layers.value) }));
-  heads.addEventListener("change", () => choose({ head: Number(heads.value) }));
-  for (const button of root.querySelectorAll("button[data-view]"))
-    button.addEventListener("click", () => choose({ view: button.dataset.view }));
-  find(".theme").addEventListener("click", turnScheme);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  new ResizeObserver(draw).observe(stage);
+  function listen() {
+    root.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      // A select or slider moves by arrows, a select searches by letters: there, only the punctuation is ours.
+      if (event.target.matches("select, input") && /\w/.test(event.key)) return;
+      const action = actions[event.key];
+      if (!action) return;
+      event.preventDefault();
+      action();
+    });
+    const point = (event) => {
+      const box = plot.getBoundingClientRect();
+      const { query, key } = view.at(event.clientX - box.left, event.clientY - box.top);
+      look(query, key);
+    };
+    plot.addEventListener("pointermove", point);
+    plot.addEventListener("pointerdown", point);
+    // A finger that lifts leaves too, but what it touched is still to be read.
+    plot.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && look(null, null));
+    layers.addEventListener("change", () => choose({ layer: Number(layers.value) }));
+    heads.addEventListener("change", () => choose({ head: Number(heads.value) }));
+    slider.addEventListener("input", () => {
+      threshold[state.view] = Number(slider.value);
+      draw();
+    });
+    for (const button of root.querySelectorAll("button[data-view]"))
+      button.addEventListener("click", () => choose({ view: button.dataset.view }));
+    find(".theme").addEventListener("click", turnScheme);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
+    new ResizeObserver(() => room() !== drawnFor && draw()).observe(stage);
+  }
 
   find("h1").textContent = data.title;
   find(".caption").textContent = data.caption;
-  const error = data.error.toExponential(1);
-  find(".error").textContent = `Weights are rounded for this page; the largest error is ${error}.`;
+  const [sum, was] = data.rowSum.map((value) => value.toFixed(4));
+  const coarse = data.coarser ? " more coarsely than usual, to keep it below 20 MB" : "";
+  find(".error").textContent =
+    `Weights are rounded for this page${coarse}; the largest error is ${data.error.toExponential(1)}, ` +
+    `and the row whose sum moves most sums to ${sum} instead of ${was}.`;
   layers.replaceChildren(...data.maps.map((map, index) => new Option(map.layer, index)));
+  if (data.table) mark = tabulate(find(".table"), data.table, ({ layer, head }) => choose({ layer, head }));
   choose({});
+  listen();
+  const several = data.maps.length > 1 || data.maps[0].heads > 1;
+  for (let layer = 0; layer < data.maps.length; layer++) {
+    unpacked[layer] ??= await unpack(data.maps[layer]);
+    if (several) addThumbs(layer);
+    if (awaited?.layer === layer) choose(awaited);
+  }
+  root.dataset.ready = ""; // every layer is there
 }

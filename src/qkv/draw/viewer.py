@@ -1,0 +1,234 @@
+"""Attention maps as one page to look into: HTML that needs no network, and a frame of it for a notebook's cell."""
+
+import base64
+import html
+import json
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from qkv.draw.attention import DASHED, SOLID, attention_svg, describe, require_drawable
+from qkv.draw.label import visible
+from qkv.draw.page import page, static
+from qkv.errors import InputError
+from qkv.types import AttentionMap, renders
+
+_LIMIT = 20_000_000  # bytes of a page, past which browsers and mail make trouble
+_FINE = 2**18  # up to so many weights, each travels in 16 bits
+_DRAWN = 24  # up to so many queries and keys, the page holds a figure for readers that run no scripts
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """Weights as whole numbers of a step of their row.
+
+    A row's largest weight is at most `levels` steps, and no step is smaller than `floor` of the map's largest row sum:
+    it is the many weights below half a step that make a page small.
+    """
+
+    levels: int
+    floor: float = 0.0
+
+
+_FINEST = Rounding(32767)
+_LADDER = [Rounding(255, 1 / part) for part in (2048, 1024, 512, 256, 128, 64)]
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """What the page's script reads of a map, the largest error of a weight in it, and the row sum that moved most."""
+
+    fields: dict[str, Any]
+    error: float
+    row_sum: float
+    row_sum_was: float
+
+
+def attention_page(
+    maps: Sequence[AttentionMap],
+    *,
+    title: str,
+    caption: str = "",
+    heads: Sequence[Mapping[str, object]] | None = None,
+) -> str:
+    """Attention maps as one HTML page that needs no network: all heads at a glance, each as a matrix or as lines.
+
+    Weights travel as whole steps of their row, compressed: 16 bits each on a small page; on a larger one a row's
+    largest weight is at most 255 steps, and steps grow until the page is at most 20 MB. The page states the largest
+    error and the row sum that this moves furthest.
+
+    Args:
+        maps: one a layer.
+        title, caption: what stands above.
+        heads: a table beside the maps, one row a head. `layer` is the place of its map or the map's own `layer`, and
+            `head` its number; every other entry is a number or a text. Its columns sort, its rows choose their head.
+
+    Raises:
+        InputError: no map; one without cells or whose rows do not sum to one; a table that names what is not there;
+            more weights than go into a page.
+
+    >>> import torch
+    >>> one = AttentionMap(torch.ones(1, 1, 1), ["yes"], ["oui"], "decoder", "cross", "captured", "softmax")
+    >>> entropies = [{"layer": "decoder", "head": 0, "entropy": 0.0}]
+    >>> attention_page([one], title="oui", heads=entropies).startswith("<!doctype html>")
+    True
+    """
+    if not maps:
+        raise InputError("there is no attention map to show", expected="at least one map", got="none")
+    for attention in maps:
+        require_drawable(attention)
+    packed, rounding = _packed_to_fit(maps)
+    worst = max(packed, key=lambda one: abs(one.row_sum - one.row_sum_was))
+    data = {
+        "title": title,
+        "caption": caption,
+        "error": max(one.error for one in packed),
+        "rowSum": [worst.row_sum, worst.row_sum_was],
+        "coarser": rounding not in (_FINEST, _LADDER[0]),
+        "solid": SOLID,
+        "dashed": DASHED,
+        "maps": [one.fields for one in packed],
+        "table": _table(heads, maps) if heads else None,
+    }
+    # Inside a script element only "<" could end it; JSON may spell it as an escape.
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    first = maps[0].mean()
+    figure = attention_svg(first) if max(first.weights.shape) <= _DRAWN else ""
+    figure = figure.replace(' xmlns="http://www.w3.org/2000/svg"', "")  # HTML knows what an <svg> is
+    body = (
+        f'<main class="viewer"><p>Drawn with JavaScript, in browsers from 2023 on.</p>{figure}</main>\n'
+        f'<script type="application/json" id="maps">{text}</script>'
+    )
+    start = 'mount(document.querySelector("main"), JSON.parse(document.getElementById("maps").textContent));'
+    return page(title, body, static("viewer.css"), f"{static('viewer.js')}\n{start}")
+
+
+@renders("html", AttentionMap)
+def attention_cell(attention: AttentionMap) -> str:
+    """`attention_page` of one map for a notebook's cell, in a frame of its own: nothing in it meets other cells."""
+    return framed([attention], f"{attention.kind.capitalize()}-attention")
+
+
+def framed(maps: Sequence[AttentionMap], title: str) -> str:
+    inside = html.escape(attention_page(maps, title=title))
+    height = min(820, 330 + 34 * max(max(attention.weights.shape[1:]) for attention in maps))
+    return (
+        f'<iframe srcdoc="{inside}" sandbox="allow-scripts" title="{html.escape(title)}" '
+        f'style="width:100%;height:{height}px;border:0"></iframe>'
+    )
+
+
+def quantise(
+    weights: Float[Tensor, "heads queries keys"], rounding: Rounding
+) -> tuple[Float[Tensor, "heads queries"], Float[Tensor, "heads queries keys"]]:
+    """The step of each row, and each weight as a whole number of its row's steps.
+
+    >>> steps, counts = quantise(torch.tensor([[[0.5, 0.25, 0.25]]]), Rounding(100))
+    >>> counts.tolist()
+    [[[100.0, 50.0, 50.0]]]
+    """
+    size = weights.abs()
+    steps = (size.amax(dim=-1) / rounding.levels).clamp(min=rounding.floor * float(size.sum(dim=-1).max()))
+    counts = (weights / steps.clamp(min=torch.finfo(steps.dtype).tiny)[..., None]).round()
+    return steps, counts.clamp(-rounding.levels, rounding.levels)
+
+
+def _packed_to_fit(maps: Sequence[AttentionMap]) -> tuple[list[_Packed], Rounding]:
+    """All maps at the finest rounding with which they go into one page."""
+    small = sum(attention.weights.numel() for attention in maps) <= _FINE
+    for rounding in [_FINEST, *_LADDER] if small else _LADDER:
+        room, packed = _LIMIT, []
+        for attention in maps:
+            packed.append(_packed(attention, rounding))
+            # What the script reads is text inside a page, so its length in UTF-8 is what it takes.
+            room -= len(json.dumps(packed[-1].fields, ensure_ascii=False).encode())
+            if room < 0:
+                break
+        else:
+            return packed, rounding
+    raise InputError(
+        "these maps do not go into one page",
+        expected=f"a page of at most {_LIMIT // 10**6} MB",
+        got=f"{sum(attention.weights.numel() for attention in maps):,} weights",
+        hint="fewer layers or heads a page",
+    )
+
+
+def _packed(attention: AttentionMap, rounding: Rounding) -> _Packed:
+    weights = attention.weights.detach().cpu().float()
+    form = "i2"
+    if rounding.levels < 256:
+        form = "i1" if attention.signed else "u1"
+        rounding = Rounding(127, rounding.floor) if attention.signed else rounding
+    steps, counts = quantise(weights, rounding)
+    restored = counts * steps[..., None]
+    sums, were = restored.double().sum(dim=-1).flatten(), weights.double().sum(dim=-1).flatten()
+    moved = int((sums - were).abs().argmax())
+    raw = steps.numpy().astype("<f4").tobytes() + counts.numpy().astype(np.dtype(form).newbyteorder("<")).tobytes()
+    fields = {
+        "layer": attention.layer,
+        "facts": describe(attention),
+        "signed": attention.signed,
+        "heads": attention.heads,
+        "queries": [visible(label) for label in attention.query_labels],
+        "keys": [visible(label) for label in attention.key_labels],
+        "form": form,
+        "packed": base64.b64encode(_deflated(raw)).decode(),
+    }
+    return _Packed(fields, float((restored - weights).abs().max()), float(sums[moved]), float(were[moved]))
+
+
+def _deflated(raw: bytes) -> bytes:
+    """Without a search for repeated strings, which weights do not have: a seventh of the time, and smaller."""
+    stream = zlib.compressobj(memLevel=9, strategy=zlib.Z_RLE)
+    return stream.compress(raw) + stream.flush()
+
+
+# -- table -----------------------------------------------------------------------------------------------------------
+
+
+def _table(heads: Sequence[Mapping[str, object]], maps: Sequence[AttentionMap]) -> dict[str, Any]:
+    """The table as the page's script reads it: columns, and rows of the map, the head and a cell a column."""
+    columns = list(dict.fromkeys(name for row in heads for name in row))
+    rows = []
+    for number, row in enumerate(heads):
+        place, head = _place(row.get("layer"), maps, number), row.get("head")
+        count = maps[place].heads
+        if not isinstance(head, int) or not 0 <= head < count:
+            raise InputError(
+                f"row {number} of `heads` names no head of {maps[place].layer}",
+                expected=f"`head` from 0 to {count - 1}",
+                got=repr(head),
+            )
+        rows.append({"layer": place, "head": head, "cells": [_cell(row.get(name), name, number) for name in columns]})
+    return {"columns": columns, "rows": rows}
+
+
+def _place(layer: object, maps: Sequence[AttentionMap], number: int) -> int:
+    names = [attention.layer for attention in maps]
+    if layer in names:
+        return names.index(str(layer))
+    if isinstance(layer, int) and 0 <= layer < len(maps):
+        return layer
+    raise InputError(
+        f"row {number} of `heads` names no layer of these maps",
+        expected=f"`layer` from 0 to {len(maps) - 1}, or one of {', '.join(names)}",
+        got=repr(layer),
+    )
+
+
+def _cell(value: object, name: str, number: int) -> str | int | float | None:
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    raise InputError(
+        f"{name!r} in row {number} of `heads` cannot be written", expected="a number or a text", got=repr(value)
+    )
