@@ -42,6 +42,52 @@ def shared_model() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def bert_tokenizer() -> Callable[[], Any]:
+    """Makes the tokens of the smallest published encoder: 13 of them."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "river", "bank", "##s", "other", "to", "i", "swam", "."]
+
+    def make() -> Tokenizer:
+        made = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+        made.normalizer = normalizers.Lowercase()
+        made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+        made.enable_truncation(4)  # as folders carry it
+        made.enable_padding(length=11)
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_bert(bert_tokenizer) -> Callable[..., nn.Module]:
+    """Writes the folder of a random encoder with the library `transformers`, and returns it.
+
+    Every parameter is drawn, so that none can stand for another.
+    """
+    import transformers
+
+    kinds = {
+        "bert": (transformers.BertConfig, transformers.BertModel),
+        "roberta": (transformers.RobertaConfig, transformers.RobertaModel),
+        "xlm-roberta": (transformers.XLMRobertaConfig, transformers.XLMRobertaModel),
+    }
+
+    def write(folder: Path, kind: str = "bert", **sizes: object) -> nn.Module:
+        config, model = kinds[kind]
+        torch.manual_seed(0)
+        theirs = model(config(**{"pad_token_id": 0} | sizes)).eval()
+        for parameter in theirs.parameters():
+            nn.init.normal_(parameter, std=0.3)
+        theirs.save_pretrained(folder)
+        bert_tokenizer().save(str(folder / "tokenizer.json"))
+        return theirs
+
+    return write
+
+
 @pytest.fixture
 def no_shape_hook() -> Iterator[None]:
     """Runs a test as users run the library, shapes unchecked: for `torch.compile`, and refusals that shapes precede."""

@@ -237,8 +237,9 @@ def predict(
 
 @app.command
 def show(
-    run: RunPath,
+    run: Annotated[Path, Parameter(help="A run folder, or that of a published BERT.")],
     text: Annotated[str, Parameter(help="The input, in quotes.")],
+    second: Annotated[str | None, Parameter(help="A second text, to be read with the first.")] = None,
     /,
     *,
     layer: Annotated[int | None, Parameter(help="Attention of this layer alone, counted from 0.")] = None,
@@ -247,14 +248,17 @@ def show(
     out: Annotated[Path | None, Parameter(help="Path of the figures, without ending.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Predict, and show what was attended to: a page that needs no network, SVG and PNG."""
+    """Predict, and show what was attended to: a page that needs no network, SVG and PNG.
+
+    `qkv show FOLDER "the first text" "the second"` looks into a model in the layout that the library transformers
+    writes (config.json, tokenizer.json, model.safetensors), and tells what each of its heads does.
+    """
     from qkv import draw, files
 
-    finished = _finished(run)
     if out is not None and not out.name:
         raise InputError("--out is not the path of a figure", expected="a path without ending", got=str(out))
-    shown = _verb(finished, "show")(finished, text, layer=layer, head=head)
-    stem = out or finished.path / "shown" / _file_name(text)
+    shown, folder = _shown(run, text, second, layer=layer, head=head)
+    stem = out or folder / _file_name(f"{text} {second or ''}")
     written = {
         "page": files.write_text(
             stem.with_name(f"{stem.name}.html"),
@@ -269,7 +273,21 @@ def show(
     }
     paths = {kind: str(path) for kind, path in written.items()}
     people.print("\n".join(paths.values()), markup=False)
-    _answer({"input": text, "prediction": shown.text, "figures": paths}, shown.text, as_json=as_json)
+    read = {"input": text} if second is None else {"input": text, "second": second}
+    _answer({**read, **shown.document, "figures": paths, "heads": shown.heads}, shown.text, as_json=as_json)
+
+
+def _shown(path: Path, text: str, second: str | None, *, layer: int | None, head: int | None) -> tuple[Any, Path]:
+    """What is to be shown of a run or of a published model, and the folder for its figures."""
+    from qkv.recipes import pretrained
+
+    if pretrained.is_published(path):
+        # Such a folder is often shared, or a cache: what is made of it stays here.
+        return pretrained.show(path, text, second, layer=layer, head=head), Path("shown", path.resolve().name)
+    finished = _finished(path)
+    if second is not None:
+        raise InputError("a run reads one text", expected="one", got="two", hint="the folder of a published BERT")
+    return _verb(finished, "show")(finished, text, layer=layer, head=head), finished.path / "shown"
 
 
 @app.command

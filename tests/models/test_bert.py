@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,7 @@ import torch
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from torch import Tensor, nn
+from torch import Tensor
 
 from qkv.errors import DataError, InputError
 from qkv.files import read_tensors, write_tensors
@@ -26,41 +24,18 @@ SIZES = {
     "intermediate_size": 17,
     "max_position_embeddings": 19,
 }
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "river", "bank", "##s", "other", "to", "i", "swam", "."]
-KINDS = {
-    "bert": (transformers.BertConfig, transformers.BertModel),
-    "roberta": (transformers.RobertaConfig, transformers.RobertaModel),
-    "xlm-roberta": (transformers.XLMRobertaConfig, transformers.XLMRobertaModel),
-}
-Theirs = Callable[..., nn.Module]
-
-
-def tokenizer() -> Tokenizer:
-    made = Tokenizer(models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    made.normalizer = normalizers.Lowercase()
-    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    made.enable_truncation(4)  # as folders carry it
-    made.enable_padding(length=11)
-    return made
-
-
-def written(folder: Path, kind: str = "bert", **sizes: object) -> nn.Module:
-    """A random model of this kind, saved in `folder`; every parameter is drawn, so that none can stand for another."""
-    config, model = KINDS[kind]
-    torch.manual_seed(0)
-    theirs = model(config(**SIZES | {"pad_token_id": 0} | sizes)).eval()
-    for parameter in theirs.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    theirs.save_pretrained(folder)
-    tokenizer().save(str(folder / "tokenizer.json"))
-    return theirs
+KINDS = ["bert", "roberta", "xlm-roberta"]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    written(tmp_path)
+def folder(write_bert, tmp_path: Path) -> Path:
+    write_bert(tmp_path, **SIZES)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tokens(bert_tokenizer) -> BertTokens:
+    return BertTokens(bert_tokenizer(), BertConfig(**SIZES))
 
 
 def hidden_states(encoder: BertEncoder, *inputs: Tensor | None) -> list[Tensor]:
@@ -79,9 +54,9 @@ def hidden_states(encoder: BertEncoder, *inputs: Tensor | None) -> list[Tensor]:
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_values_and_gradients_are_those_of_the_library(tmp_path, kind, activation):
+def test_values_and_gradients_are_those_of_the_library(write_bert, tmp_path, kind, activation):
     # At padding RoBERTa has a position of its own, which nothing reads: there the two may differ.
-    theirs = written(tmp_path, kind, hidden_act=activation, pad_token_id=1).double()
+    theirs = write_bert(tmp_path, kind, **SIZES, hidden_act=activation, pad_token_id=1).double()
     ours = BertEncoder.from_folder(tmp_path).double()
     real = torch.arange(11) < torch.tensor([[11], [5]])
     ids = torch.randint(2, 13, (2, 11)).where(real, 1)
@@ -149,25 +124,24 @@ def test_padding_changes_nothing(folder):
     assert all(not step.value[hidden].any() for step in trace)
 
 
-@given(st.lists(st.lists(st.sampled_from(WORDS[4:7]), max_size=9), min_size=1, max_size=3))
-def test_texts_come_back_whole_and_apart(texts):
-    tokens = BertTokens(tokenizer(), BertConfig(**SIZES))
+@given(st.lists(st.lists(st.sampled_from(["the", "river", "bank"]), max_size=9), min_size=1, max_size=3))
+def test_texts_come_back_whole_and_apart(tokens, texts):
     batch = tokens([" ".join(text) for text in texts])
     assert [list(row) for row in batch.tokens] == [["[CLS]", *text, "[SEP]"] for text in texts]
     assert batch.ids.shape[1] == max(len(text) for text in texts) + 2
     assert [row.sum().item() for row in batch.real & ~batch.special] == [len(text) for text in texts]
 
 
-def test_a_pair_by_hand():
-    batch = BertTokens(tokenizer(), BertConfig(**SIZES))([("The banks", "river"), "i"]).to("cpu")
+def test_a_pair_by_hand(tokens):
+    batch = tokens([("The banks", "river"), "i"]).to("cpu")
     assert batch.ids.tolist() == [[2, 4, 6, 7, 3, 5, 3], [2, 10, 3, 0, 0, 0, 0]]
     assert batch.types.tolist() == [[0, 0, 0, 0, 0, 1, 1], [0] * 7]
     assert batch.special.int().tolist() == [[1, 0, 0, 0, 1, 0, 1], [1, 0, 1, 1, 1, 1, 1]]
     assert batch.tokens == [["[CLS]", "the", "bank", "##s", "[SEP]", "river", "[SEP]"], ["[CLS]", "i", "[SEP]"]]
 
 
-def test_one_kind_of_token_is_all_that_some_models_know():
-    assert not BertTokens(tokenizer(), BertConfig(**SIZES, type_vocab_size=1))([("the", "river")]).types.any()
+def test_one_kind_of_token_is_all_that_some_models_know(bert_tokenizer):
+    assert not BertTokens(bert_tokenizer(), BertConfig(**SIZES, type_vocab_size=1))([("the", "river")]).types.any()
 
 
 def test_a_new_encoder_learns_from_layers_that_differ():
@@ -286,8 +260,7 @@ def test_tokens_that_cannot_be_used(folder):
         BertTokens.from_folder(folder)
 
 
-def test_texts_that_cannot_be_read():
-    tokens = BertTokens(tokenizer(), BertConfig(**SIZES))
+def test_texts_that_cannot_be_read(tokens):
     assert tokens(["the " * 17]).ids.shape == (1, 19)
     with pytest.raises(InputError, match=r"too long for this model. Expected at most 19 tokens, .*; got 20"):
         tokens(["the " * 18])

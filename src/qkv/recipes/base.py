@@ -29,12 +29,29 @@ class Reporter:
 
 @dataclass(frozen=True)
 class Shown:
-    """A prediction and what was attended to on the way: every map, and the one figure that tells most."""
+    """What a model said, or read, and what was attended to on the way: every map, and the figure that tells most.
+
+    `document` says the same as `text`, to programs; `heads` has a row of numbers for each head (see `attention_page`).
+    """
 
     text: str
     maps: Sequence[AttentionMap]
     figure: AttentionMap
     caption: str
+    document: Json
+    heads: Sequence[Json] = ()
+
+
+def attended(maps: Sequence[AttentionMap], *, layer: int | None, head: int | None) -> AttentionMap:
+    """One head for a figure: the mean over all layers and heads, unless one is named.
+
+    Raises:
+        InputError: there is no such layer or head.
+    """
+    if layer is not None and not 0 <= layer < len(maps):
+        raise InputError(f"no layer {layer}", expected=f"0 to {len(maps) - 1}", got=str(layer))
+    chosen = maps if layer is None else [maps[layer]]
+    return AttentionMap.mean_of([attention if head is None else attention.head(head) for attention in chosen])
 
 
 @runtime_checkable

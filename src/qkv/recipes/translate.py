@@ -45,7 +45,7 @@ from qkv.models import (
     TranslationTransformer,
 )
 from qkv.nn import AttentionConfig, AttentionOptions, FormName
-from qkv.recipes.base import Reporter, Shown, command, validated
+from qkv.recipes.base import Reporter, Shown, attended, command, validated
 from qkv.recipes.translate_report import report
 from qkv.trace import record
 from qkv.train import FitConfig, RunFolder, TranslationScores, fit, mean_loss, translation_scores
@@ -243,13 +243,10 @@ class Translator:
         """
         translation, maps = self.attention(normalise_text(text, self.config.normalise))
         across = [map_ for map_ in maps if map_.kind == "cross"]
-        if layer is not None and not 0 <= layer < len(across):
-            raise InputError(f"no layer {layer}", expected=f"0 to {len(across) - 1}", got=str(layer))
-        chosen = across if layer is None else [across[layer]]
-        figure = AttentionMap.mean_of([map_ if head is None else map_.head(head) for map_ in chosen])
+        figure = attended(across, layer=layer, head=head)
         rest = [map_ for map_ in maps if map_.kind != "cross"]
         caption = f"What each token of “{translation}” attended to in “{text}”"
-        return Shown(translation, [figure, *across, *rest], figure, caption)
+        return Shown(translation, [figure, *across, *rest], figure, caption, {"prediction": translation})
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         most = self.config.transformer.max_length - 1  # the end of the sentence takes one
