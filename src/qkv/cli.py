@@ -262,7 +262,7 @@ def show(
     written = {
         "page": files.write_text(
             stem.with_name(f"{stem.name}.html"),
-            draw.attention_page(shown.maps, title=shown.text, caption=shown.caption),
+            draw.attention_page(shown.maps, title=shown.text, caption=shown.caption, heads=shown.heads),
         ),
         "svg": files.write_text(
             stem.with_name(f"{stem.name}.svg"), draw.attention_svg(shown.figure, style=style, title=shown.text)

@@ -82,6 +82,7 @@ def test_on_the_command_line(qkv_cli, folder, tmp_path, monkeypatch):
     assert figures["png"].read_bytes().startswith(b"\x89PNG")
     assert "##s" in "".join(ElementTree.parse(figures["svg"]).getroot().itertext())
     page = figures["page"].read_text(encoding="utf-8")
+    assert '"separators"' in page  # a column of the table beside the maps
     assert "https://" not in page.replace("https://www.w3.org", "")
     plain = qkv_cli("show", folder, "the river", "--out", tmp_path / "river")
     assert plain.out == "[CLS] the river [SEP]\n"
