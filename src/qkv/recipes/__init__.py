@@ -29,6 +29,12 @@ RECIPES = {
         real_data="sentence pairs (TSV, also gzip or zstd)",
         compares="rnn, rnn-attention, transformer",
     ),
+    "contextualize": Entry(
+        summary="See what each word of a sentence attends to, and send one word's attention to another.",
+        default_data="a sentence over vectors counted from the docstrings of Python's library",
+        real_data="any vectors file (GloVe, word2vec; also gzip or zstd)",
+        compares="raw similarity, scaled, random and learned query and key matrices",
+    ),
     "scaling": Entry(
         summary="Measure what attention costs against length; see why scores are scaled, how near Taylor comes.",
         default_data="random tensors",

@@ -12,6 +12,7 @@ from qkv.recipes.explain import Matrices
 
 GOAL = 0.99999
 _BATCH = 500
+_STEP = 0.1
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,10 @@ def ascend(
     steps: int,
     generator: torch.Generator,
 ) -> Found:
-    """Raises `log sum_{j in aim} softmax(q Kᵀ / sqrt(width))_j` by gradients until the weight passes 0.99999.
+    """Raises `log sum_{j in aim} softmax(q Kᵀ / sqrt(width))_j` along its gradient until the weight passes 0.99999.
 
-    Adam (Kingma and Ba 2015) moves both matrices, from a random start. Words of one vector cannot be told apart, so
-    `aim` should hold all of them.
+    Each step moves both matrices together by a fixed length: near the goal, where gradients vanish, as far as at the
+    random start. Words of one vector cannot be told apart, so `aim` should hold all of them.
 
     Args:
         query, keys, aim, width: as in `random_trials`.
@@ -103,16 +104,15 @@ def ascend(
     start = Matrices.random(len(query), len(query), width, generator)
     assert start.query is not None
     assert start.key is not None
-    w_query, w_key = start.query.requires_grad_(), start.key.requires_grad_()
-    # An entry moves by about the rate at each step, whatever the length of the vectors.
-    optimizer = torch.optim.Adam([w_query, w_key], lr=0.03 * len(query) ** -0.5, maximize=True)
+    both = torch.stack([start.query, start.key])
     history = []
     while True:
+        w_query, w_key = both.requires_grad_()
         scores = (query[None] @ w_query) @ (keys @ w_key).mT * width**-0.5
         chance = torch.logsumexp(scores.log_softmax(dim=-1)[0, aim], dim=-1)
         history.append(float(chance.detach().exp()))
         if history[-1] > GOAL or len(history) > steps:
-            return Found(Matrices(w_query.detach(), w_key.detach()), history[-1], len(history) - 1, history)
-        optimizer.zero_grad()
-        chance.backward()
-        optimizer.step()
+            both = both.detach()
+            return Found(Matrices(both[0], both[1]), history[-1], len(history) - 1, history)
+        (gradient,) = torch.autograd.grad(chance, both)
+        both = both.detach() + _STEP * gradient / gradient.norm().clamp(min=torch.finfo(gradient.dtype).tiny)
