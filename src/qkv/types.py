@@ -136,6 +136,12 @@ class Trace:
             made.append(AttentionMap.from_step(step, ours, theirs, item))
         return made
 
+    def _repr_html_(self) -> str:
+        return render("html", self)
+
+    def _repr_svg_(self) -> str:
+        return render("svg", self)
+
 
 @dataclass(frozen=True)
 class AttentionMap:
@@ -285,7 +291,7 @@ class AttentionMap:
             raise InputError("these maps cannot be averaged", expected="one or more maps over the same labels")
         layers = list(dict.fromkeys(one.layer for one in maps))
         dropped = None
-        if any(one.key_index is not None for one in maps):
+        if any(one.key_index is not None or one.dropped is not None for one in maps):
             maps = [one.dense() for one in maps]
             each = [
                 one.weights.new_zeros(one.weights.shape[:2]) if one.dropped is None else one.dropped for one in maps
@@ -297,6 +303,9 @@ class AttentionMap:
 
     def _repr_html_(self) -> str:
         return render("html", self)
+
+    def _repr_svg_(self) -> str:
+        return render("svg", self)
 
 
 def _positions(count: int) -> list[str]:

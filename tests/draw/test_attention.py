@@ -18,7 +18,8 @@ from qkv.draw.label import visible
 from qkv.draw.page import static
 from qkv.draw.viewer import Rounding, quantise
 from qkv.errors import InputError
-from qkv.types import AttentionMap
+from qkv.trace import record, scope, step
+from qkv.types import AttentionMap, Trace
 
 SVG = "{http://www.w3.org/2000/svg}"
 HAND = [0.3, 0.25, 0.23, 0.15, 0.07]
@@ -317,6 +318,39 @@ def test_rows_that_are_no_shares_are_refused():
         attention_page([made([[[1.0]], [[0.9]]])], title="t")
     assert attention_svg(made([[1.0, 0.5]], signed=True))
     assert attention_svg(made([[0.995, 0.0], [0.0, 0.0]]))  # rounded, and nothing to attend to
+
+
+def test_what_was_dropped_counts_and_is_drawn_as_nothing():
+    kept = made([[0.1, 0.6, 0.3]]).top(1)  # 0.4 of the row is dropped
+    cells = [text for text in texts(attention_svg(kept)) if re.fullmatch(r"[01]\.\d\d", text)]
+    assert cells == ["0.00", "0.60", "0.00"]
+    assert attention_page([kept], title="t")
+    with pytest.raises(InputError, match=r"got 0\.6 in head 0"):
+        attention_svg(made([[0.0, 0.6, 0.0]]))
+
+
+class TestNotebook:
+    def trace(self, length: int = 3) -> Trace:
+        with record() as trace, scope("encoder"):
+            step("weights", torch.eye(length)[None, None], kind="self", obtained="captured", backend="softmax")
+        return trace
+
+    def test_a_map_and_a_trace_show_themselves_without_scripts(self):
+        for shown in (random_map(2, 3, 5), self.trace()):
+            assert "<script" not in shown._repr_svg_()
+            assert ElementTree.fromstring(shown._repr_svg_()).tag == f"{SVG}svg"
+        assert "encoder, mean of heads" in texts(self.trace()._repr_svg_())
+        assert "encoder" in self.trace()._repr_html_()
+
+    def test_long_maps_are_drawn_by_blocks(self):
+        assert "0 ... 1" in texts(self.trace(127)._repr_svg_())
+        assert "q0 ... q1" in texts(random_map(1, 67, 5)._repr_svg_())
+
+    def test_a_trace_without_attention_names_its_steps(self):
+        with record() as trace:
+            step("<sum>", torch.ones(3))
+        assert "<sum>" in texts(trace._repr_svg_())
+        assert "<li>&lt;sum&gt;</li>" in trace._repr_html_()
 
 
 def test_a_png_warns_of_letters_that_no_font_has():

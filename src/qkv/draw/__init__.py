@@ -15,6 +15,7 @@ from qkv.draw.chart import (
     png,
     svg,
 )
+from qkv.draw.picture import image_matrix_svg, images_svg
 from qkv.draw.report import (
     Facts,
     Figure,
@@ -58,6 +59,8 @@ __all__ = [
     "bars",
     "by_length",
     "curves",
+    "image_matrix_svg",
+    "images_svg",
     "panels",
     "png",
     "report_page",

@@ -34,7 +34,7 @@ from qkv.draw.shapes import (
     written,
 )
 from qkv.errors import InputError, unknown_name
-from qkv.types import AttentionMap, renders
+from qkv.types import AttentionMap, Trace, renders
 
 SOLID, DASHED = 0.8, 0.25
 _NUMBERED = 12  # up to so many queries and keys, the cells of a matrix carry their numbers
@@ -120,7 +120,7 @@ def attention_svg(
             expected="0 < dashed <= solid" + (" <= 1" if not absolute else ""),
             got=f"dashed={dashed}, solid={solid}",
         )
-    require_drawable(attention)
+    attention = drawable(attention)
     look = Look.of(attention, monochrome=monochrome, solid=solid, dashed=dashed, absolute=absolute)
     if numbers is None:
         numbers = max(attention.weights.shape[1:]) <= _NUMBERED and attention.heads == 1
@@ -173,15 +173,39 @@ def attention_png(
 
 @renders("svg", AttentionMap)
 def attention_figure(attention: AttentionMap) -> str:
-    """`attention_svg` for a notebook's cell."""
-    return attention_svg(attention)
+    """`attention_svg` for a notebook's cell, which needs no script; an overview by blocks where the map is long."""
+    return attention_svg(overview(attention))
 
 
-def require_drawable(attention: AttentionMap) -> None:
-    """Refuses a map without cells, and weights that are no shares: rows that sum neither to one nor to zero.
+@renders("svg", Trace)
+def trace_figure(trace: Trace) -> str:
+    """The attention maps of a trace, each the mean of its heads, for a notebook's cell."""
+    maps = [overview(drawable(attention)).mean() for attention in trace.maps()]
+    if not maps:
+        told = ["No attention weights were recorded, but these steps:", *trace.names[:20]]
+        return document(stack([line_of_text(words) for words in told]), "trace", "names of steps")
+    panels = []
+    for attention in maps:
+        (rows,) = attention.weights.double().tolist()
+        matrix = _matrix(rows, attention, Look.of(attention), numbers=False)
+        panels.append(stack([line_of_text(f"{attention.layer}, mean of heads"), matrix]))
+    return document(grid(panels), "attention", f"attention of {len(maps)} layers")
 
-    Signed maps may hold any numbers.
+
+def overview(attention: AttentionMap, longest: int = 64) -> AttentionMap:
+    """The map itself, or by blocks of queries and keys where a side is longer."""
+    size = math.ceil(max(len(attention.query_labels), len(attention.key_labels)) / longest)
+    return attention.pooled(size) if size > 1 else attention
+
+
+def drawable(attention: AttentionMap) -> AttentionMap:
+    """The map with a weight in every cell.
+
+    Raises:
+        InputError: it has no cells, or holds no shares: rows that sum, with what was dropped of them, neither to one
+            nor to zero. Signed maps may hold any numbers.
     """
+    attention = attention.dense()
     if attention.weights.numel() == 0:
         raise InputError(
             f"the attention map of {attention.layer} has nothing to draw",
@@ -189,8 +213,8 @@ def require_drawable(attention: AttentionMap) -> None:
             got=f"weights of shape {tuple(attention.weights.shape)}",
         )
     if attention.signed:
-        return
-    sums = attention.weights.detach().double().sum(dim=-1)
+        return attention
+    sums = attention.weights.detach().double().sum(dim=-1) + (0 if attention.dropped is None else attention.dropped)
     off = (sums - 1).abs().where(sums > _ROW_TOLERANCE, 0)
     if float(off.max()) > _ROW_TOLERANCE:
         head, query = divmod(int(off.argmax()), off.shape[1])
@@ -200,6 +224,7 @@ def require_drawable(attention: AttentionMap) -> None:
             got=f"{float(sums[head, query]):.4g} in head {head}, query {query} ({attention.query_labels[query]!r})",
             hint="weights recorded in eval mode, without dropout; or signed=True for a map of other numbers",
         )
+    return attention
 
 
 def describe(attention: AttentionMap) -> str:
@@ -333,7 +358,7 @@ def _warn_of_missing_letters(texts: Iterable[str]) -> None:
 @lru_cache(maxsize=4096)
 def _has_font(letter: str) -> bool:
     """Whether `letter` is drawn otherwise than what no font has; marks and controls have no look of their own."""
-    return unicodedata.category(letter)[0] in "MC" or _drawn(letter) != _drawn(_NOWHERE)
+    return unicodedata.category(letter) in ("Mn", "Me", "Mc", "Cf", "Cc") or _drawn(letter) != _drawn(_NOWHERE)
 
 
 @lru_cache(maxsize=2)

@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qkv.draw.attention import DASHED, SOLID, attention_svg, describe, require_drawable
+from qkv.draw.attention import DASHED, SOLID, attention_svg, describe, drawable
 from qkv.draw.label import visible
 from qkv.draw.page import page, static
 from qkv.errors import InputError
-from qkv.types import AttentionMap, renders
+from qkv.types import AttentionMap, Trace, renders
 
 _LIMIT = 20_000_000  # bytes of a page, past which browsers and mail make trouble
 _FINE = 2**18  # up to so many weights, each travels in 16 bits
@@ -82,8 +82,7 @@ def attention_page(
     """
     if not maps:
         raise InputError("there is no attention map to show", expected="at least one map", got="none")
-    for attention in maps:
-        require_drawable(attention)
+    maps = [drawable(attention) for attention in maps]
     packed, rounding = _packed_to_fit(maps)
     worst = max(packed, key=lambda one: abs(one.row_sum - one.row_sum_was))
     data = {
@@ -113,10 +112,20 @@ def attention_page(
 @renders("html", AttentionMap)
 def attention_cell(attention: AttentionMap) -> str:
     """`attention_page` of one map for a notebook's cell, in a frame of its own: nothing in it meets other cells."""
-    return framed([attention], f"{attention.kind.capitalize()}-attention")
+    return _framed([attention], f"{attention.kind.capitalize()}-attention")
 
 
-def framed(maps: Sequence[AttentionMap], title: str) -> str:
+@renders("html", Trace)
+def trace_cell(trace: Trace) -> str:
+    """`attention_page` of all maps of a trace, or the names of its steps where it has none."""
+    maps = trace.maps()
+    if maps:
+        return _framed(maps, "Attention")
+    names = "".join(f"<li>{html.escape(name)}</li>" for name in trace.names)
+    return f"<p>No attention weights were recorded, but these steps:</p><ol>{names}</ol>"
+
+
+def _framed(maps: Sequence[AttentionMap], title: str) -> str:
     inside = html.escape(attention_page(maps, title=title))
     height = min(820, 330 + 34 * max(max(attention.weights.shape[1:]) for attention in maps))
     return (
