@@ -4,6 +4,7 @@ from qkv.data.batches import PairBatches, batch_of, source_batch
 from qkv.data.docstrings import docstring_vectors
 from qkv.data.embeddings import Coverage, Vectors, read_vectors, vectors_for
 from qkv.data.generated import date_pair, number_pair, numbers_and_dates
+from qkv.data.images import Images, digits, read_images
 from qkv.data.pairs import (
     Pair,
     PairFile,
@@ -30,6 +31,7 @@ __all__ = [
     "UNK_ID",
     "Coverage",
     "EmbeddedSentence",
+    "Images",
     "NamedSet",
     "Pair",
     "PairBatches",
@@ -41,6 +43,7 @@ __all__ = [
     "Vocabulary",
     "batch_of",
     "date_pair",
+    "digits",
     "docstring_vectors",
     "embed_sentences",
     "find",
@@ -48,6 +51,7 @@ __all__ = [
     "normalise_text",
     "number_pair",
     "numbers_and_dates",
+    "read_images",
     "read_pairs",
     "read_texts",
     "read_vectors",
