@@ -6,6 +6,7 @@ Only what a command needs is imported, when it runs: `qkv --help` loads no torch
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -245,6 +246,11 @@ def show(
     layer: Annotated[int | None, Parameter(help="Attention of this layer alone, counted from 0.")] = None,
     head: Annotated[int | None, Parameter(help="Attention of this head alone, counted from 0.")] = None,
     style: Annotated[str, Parameter(help="The figure: `matrix` or `lines`.")] = "matrix",
+    solid: Annotated[float, Parameter(help="Lines are solid from this part of their row's largest weight.")] = 0.8,
+    dashed: Annotated[float, Parameter(help="Lines are dashed from this part of it, and not drawn below.")] = 0.25,
+    absolute: Annotated[bool, Parameter(negative="", help="--solid and --dashed are weights themselves.")] = False,
+    numbers: Annotated[bool | None, Parameter(help="Weights in the cells; by default where they fit.")] = None,
+    monochrome: Annotated[bool, Parameter(negative="", help="Greys, for print.")] = False,
     out: Annotated[Path | None, Parameter(help="Path of the figures, without ending.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -259,17 +265,21 @@ def show(
         raise InputError("--out is not the path of a figure", expected="a path without ending", got=str(out))
     shown, folder = _shown(run, text, second, layer=layer, head=head)
     stem = out or folder / _file_name(f"{text} {second or ''}")
+    look: dict[str, Any] = {
+        "style": style, "solid": solid, "dashed": dashed, "absolute": absolute, "numbers": numbers,
+        "monochrome": monochrome, "title": shown.text,
+    }  # fmt: skip
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        picture = draw.attention_png(shown.figure, **look)
+    people.print("\n".join(str(warning.message) for warning in warned), markup=False, end="\n" * bool(warned))
     written = {
         "page": files.write_text(
             stem.with_name(f"{stem.name}.html"),
             draw.attention_page(shown.maps, title=shown.text, caption=shown.caption, heads=shown.heads),
         ),
-        "svg": files.write_text(
-            stem.with_name(f"{stem.name}.svg"), draw.attention_svg(shown.figure, style=style, title=shown.text)
-        ),
-        "png": files.write_bytes(
-            stem.with_name(f"{stem.name}.png"), draw.attention_png(shown.figure, style=style, title=shown.text)
-        ),
+        "svg": files.write_text(stem.with_name(f"{stem.name}.svg"), draw.attention_svg(shown.figure, **look)),
+        "png": files.write_bytes(stem.with_name(f"{stem.name}.png"), picture),
     }
     paths = {kind: str(path) for kind, path in written.items()}
     people.print("\n".join(paths.values()), markup=False)
