@@ -131,6 +131,9 @@ def test_showing_writes_a_page_and_figures(qkv_cli, swept, tmp_path):
         assert answer.json["prediction"] in page
         assert "https://" not in page.replace("https://www.w3.org", "")
         assert qkv_cli("show", run, "deux trois").out.strip() == answer.json["prediction"]
+        refused = qkv_cli("show", run, "deux", "trois")
+        assert (refused.code, refused.out) == (2, "")
+        assert "a run reads one text. Expected one; got two. Try: the folder of a published BERT" in refused.err
 
 
 def test_skipped_lines_are_told_of(qkv_cli, trained, tmp_path):
