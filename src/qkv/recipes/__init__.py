@@ -35,6 +35,12 @@ RECIPES = {
         real_data="any vectors file (GloVe, word2vec; also gzip or zstd)",
         compares="raw similarity, scaled, random and learned query and key matrices",
     ),
+    "digits": Entry(
+        summary="Attention between images: which pictures attend to which, and what their weighted sums look like.",
+        default_data="the handwritten digits that scikit-learn carries",
+        real_data="images with classes (IDX, npz)",
+        compares="dot product, scaled dot product, RBF kernel",
+    ),
     "scaling": Entry(
         summary="Measure what attention costs against length; see why scores are scaled, how near Taylor comes.",
         default_data="random tensors",
