@@ -9,7 +9,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "record": "qkv.trace",
+    "record": "qkv.nn.capture",
     "AttentionMap": "qkv.types",
     "Run": "qkv.types",
     "Trace": "qkv.types",
