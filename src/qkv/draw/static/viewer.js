@@ -73,7 +73,7 @@ function palette(probe) {
     probe.style.color = `var(--${name})`;
     return getComputedStyle(probe).color;
   };
-  const names = ["ink", "muted", "edge", "row", "low", "high-1", "high-2", "high-3", "high-4"];
+  const names = ["paper", "ink", "muted", "edge", "row", "low", "high-1", "high-2", "high-3", "high-4"];
   names.push("below-1", "below-2", "below-3", "below-4");
   const colours = Object.fromEntries(names.map((name) => [name, resolve(name)]));
   const channels = (name) => colours[name].match(/[\d.]+/g).slice(0, 3).map(Number);
@@ -249,16 +249,12 @@ function lines(pen, map, room, { solid, threshold }) {
     pen.stroke();
   }
 
-  function labels(pen, colours, { query, key }) {
-    const look = (read) => ({ colour: read ? colours.row : colours.ink, bold: read });
-    const drawn = (index, here) => index === here || (index % stride === 0 && Math.abs(index - here) >= stride);
-    queries.forEach((text, index) => {
-      if (drawn(index, query ?? -stride))
-        write(pen, text, left - GAP, queryY(index), { align: "right", ...look(index === query) });
-    });
-    keys.forEach((text, index) => {
-      if (drawn(index, key ?? -stride)) write(pen, text, right + GAP, keyY(index), look(index === key));
-    });
+  /** A label that is read, in the place of the plain one below it. */
+  function mark(pen, colours, text, x, y, align) {
+    const wide = pen.measureText(text).width * 1.1;
+    pen.fillStyle = colours.paper;
+    pen.fillRect(align === "right" ? x - wide : x, y - FONT * 0.7, wide, FONT * 1.4);
+    write(pen, text, x, y, { align, colour: colours.row, bold: true });
   }
 
   return {
@@ -281,11 +277,18 @@ function lines(pen, map, room, { solid, threshold }) {
       });
       for (const { sign, dash, pairs } of looks)
         segments(pen, pairs, stroke(sign, colours), dash ? 1.2 : 2, dash);
-      labels(pen, colours, {});
+      for (let query = 0; query < queries.length; query += stride)
+        write(pen, queries[query], left - GAP, queryY(query), { align: "right", colour: colours.ink });
+      for (let key = 0; key < keys.length; key += stride)
+        write(pen, keys[key], right + GAP, keyY(key), { colour: colours.ink });
     },
 
     // What is read is drawn whole: every weight of the row or column, as thick as it is large.
     cursor(pen, rows, colours, most, { query, key }) {
+      pen.globalAlpha = 0.8; // the lines of all others fade
+      pen.fillStyle = colours.paper;
+      pen.fillRect(left, 0, right - left, height);
+      pen.globalAlpha = 1;
       const pairs =
         query !== null ? keys.map((_, other) => [query, other]) : queries.map((_, other) => [other, key]);
       for (const [from, to] of pairs) {
@@ -293,7 +296,8 @@ function lines(pen, map, room, { solid, threshold }) {
         const colour = from === query && to === key ? colours.row : stroke(rows[from][to], colours);
         if (part > 0.01) segments(pen, [[from, to]], colour, 0.5 + 5 * part, false);
       }
-      labels(pen, colours, { query, key });
+      if (query !== null) mark(pen, colours, queries[query], left - GAP, queryY(query), "right");
+      if (key !== null) mark(pen, colours, keys[key], right + GAP, keyY(key), "left");
     },
 
     at(x, y) {
@@ -448,7 +452,6 @@ export async function mount(root, data) {
     view.base(prepare(base, view.width, view.height), rows, colours, most);
     pen = prepare(cursor, view.width, view.height);
     [plot.style.width, plot.style.height] = [`${view.width}px`, `${view.height}px`];
-    plot.dataset.view = state.view;
     for (const button of root.querySelectorAll("button[data-view]"))
       button.setAttribute("aria-pressed", button.dataset.view === state.view);
     [layers.value, heads.value] = [state.layer, state.head];
@@ -464,7 +467,6 @@ export async function mount(root, data) {
   function read() {
     const { words, labels, weights, here } = reading(map(), rows, state);
     pen.clearRect(0, 0, view.width, view.height);
-    plot.classList.toggle("read", weights.length > 0);
     if (weights.length) view.cursor(pen, rows, colours, most, state);
     find(".readout").replaceChildren(...words);
     const order = [...weights.keys()].sort((a, b) => Math.abs(weights[b]) - Math.abs(weights[a])).slice(0, LISTED);
