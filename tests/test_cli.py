@@ -45,7 +45,7 @@ def trained(swept) -> Path:
 
 # -- asking ----------------------------------------------------------------------------------------------------------
 
-COMMANDS = ["run", "run translate", "resume", "evaluate", "predict", "show", "compare", "recipes", "doctor"]
+COMMANDS = ["run", "run translate", "resume", "evaluate", "predict", "show", "explain", "compare", "recipes", "doctor"]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

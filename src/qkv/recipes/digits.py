@@ -1,5 +1,6 @@
 """Digits: cross-attention between images by dot product, scaled or not, and by an RBF kernel."""
 
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -61,8 +62,8 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
     ways = forms(sources.full, height * width, sigma)
     reporter.say(f"{config.draws:,} draws of {drawn.source.shape[1]} source and as many target images")
     seen = look(drawn, ways)
-    scales = [2.0**power for power in range(-8, 9)]
-    sigmas = [middle * 2.0**power for power in range(-5, 4)]
+    scales = [2.0**power for power in range(-6, 7)]
+    sigmas = [2.0 ** (round(math.log2(middle)) + power) for power in range(-5, 4)]
     result = {
         "metrics": metrics(seen, drawn.source.shape[1]),
         "seen": [asdict(one) for one in seen],
