@@ -1,6 +1,7 @@
 """A published encoder on the command line: its maps, what each head does, and folders that cannot be shown."""
 
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -87,6 +88,23 @@ def test_on_the_command_line(qkv_cli, folder, tmp_path, monkeypatch):
     plain = qkv_cli("show", folder, "the river", "--out", tmp_path / "river")
     assert plain.out == "[CLS] the river [SEP]\n"
     assert (tmp_path / "river.html").is_file()
+
+
+def test_figures_for_paper_on_the_command_line(qkv_cli, folder, tmp_path):
+    out = tmp_path / "river"
+    asked = ("show", folder, "the river", "--layer", 2, "--head", 0, "--out", out)
+    drawn = lambda: out.with_suffix(".svg").read_text(encoding="utf-8")  # noqa: E731
+    lines = qkv_cli(*asked, "--style", "lines", "--absolute", "--solid", 0.3, "--dashed", 0.07, "--monochrome")
+    assert lines.code == 0, lines.err
+    assert "a weight of at least 0.3<" in drawn()
+    assert "of at least 0.07<" in drawn()
+    assert qkv_cli(*asked, "--no-numbers").code == 0
+    assert re.findall(r">\d\.\d\d</text>", drawn()) == []
+    assert qkv_cli(*asked).code == 0
+    assert re.findall(r">\d\.\d\d</text>", drawn()) != []
+    refused = qkv_cli(*asked, "--solid", 0.1, "--dashed", 0.2)
+    assert refused.code == 2
+    assert "the thresholds of the lines are out of order" in refused.err
 
 
 def test_what_is_a_published_model(folder, tmp_path):
