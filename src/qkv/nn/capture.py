@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cached_property, partial
 from types import FunctionType
 from typing import Any, Literal
 
@@ -148,14 +148,22 @@ class _Scaled:
         batch, heads, queries, _ = self.query.shape
         return batch, heads, queries, self.key.shape[-2]
 
+    @cached_property
+    def room(self) -> Tensor:
+        """Where rows of one head are made, each block over the last: fresh memory costs more than the products."""
+        exact = torch.promote_types(self.query.dtype, torch.float32)
+        return self.query.new_empty(max(_BLOCK, self.key.shape[-2]), dtype=exact)
+
     def rows(self, item: Which, head: Which, rows: Rows) -> Tensor:
         query, shared = self.query[item, head][..., rows, :], self.query.shape[1] // self.key.shape[1]
+        query = query.to(self.room.dtype) * self.scale
         if isinstance(head, int):
-            key = self.key[item, head // shared]
+            key = self.key[item, head // shared].to(query.dtype)
+            scores = self.room[: len(query) * len(key)].view(len(query), len(key))
+            torch.mm(query, key.mT, out=scores)
         else:
             key = self.key[item].repeat_interleave(shared, dim=1) if shared > 1 else self.key[item]
-        exact = torch.promote_types(query.dtype, torch.float32)
-        scores = query.to(exact) * self.scale @ key.to(exact).mT
+            scores = query @ key.to(query.dtype).mT
         if self.is_causal:  # torch's diagonal starts at the upper left, also where lengths differ
             place = torch.arange(self.query.shape[-2], device=scores.device)[rows]
             scores.masked_fill_(torch.arange(scores.shape[-1], device=scores.device) > place[:, None], -torch.inf)
@@ -254,7 +262,7 @@ class _Choice:
             chosen = queries[start : start + size]
             rows = slice(start, start + size) if self.queries is None else torch.tensor(chosen)
             weights = attention.rows(item, head, rows)
-            made.append((weights,) if self.top is None else _largest(weights, count, signed))
+            made.append((weights.clone(),) if self.top is None else _largest(weights, count, signed))
         return tuple(torch.cat(blocks) for blocks in zip(*made, strict=True))
 
 
