@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qkv.functional._taylor_cpu import taylor_attention, usable
 
-CHUNK = 48  # positions that go through the kernels at a time
+CHUNK = 32  # positions that go through the kernels at a time
 
 
 def inputs(queries: int, keys: int, head_dim: int, value_dim: int, *, seed: int = 0, heads: int = 3) -> list[Tensor]:

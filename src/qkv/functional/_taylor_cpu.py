@@ -372,13 +372,18 @@ def _each_head(kernel: Callable[..., None], *tensors: Tensor) -> None:
     """Calls `kernel` with the slices of every head, in as many threads as torch has. The third tensor is the value."""
     size, value_dim = _size(tensors[0].shape[-1]), tensors[2].shape[-1]
     # BLAS has a way of its own for products below a million steps: it packs nothing and is twice as fast.
-    chunk = 48 if 48 * (size + 48) * value_dim <= 1_000_000 else 128
+    chunk = 32 if 32 * (size + 32) * value_dim <= 1_000_000 else 128
     arrays = [tensor.numpy() for tensor in tensors]
     with _one_at_a_time, _blas.limit(limits=1, user_api="blas"):
         pool = _pool(os.getpid(), torch.get_num_threads())
         tasks = [pool.submit(kernel, _SGEMM, *head, chunk) for head in zip(*arrays, strict=True)]
         for task in tasks:
             task.result()
+
+
+def _empty(*shape: int) -> Tensor:
+    """Memory from NumPy, which unlike torch asks for huge pages: faults on small ones took a fifth of the time."""
+    return torch.from_numpy(np.empty(shape, np.float32))
 
 
 def _size(head_dim: int) -> int:
@@ -389,8 +394,7 @@ class _TaylorAttention(torch.autograd.Function):
     @staticmethod
     @no_type_check
     def forward(ctx, query, key, value, is_causal):
-        output = value.new_empty(*query.shape[:2], value.shape[2])
-        total = query.new_empty(query.shape[:2])
+        output, total = _empty(*query.shape[:2], value.shape[2]), _empty(*query.shape[:2])
         _each_head(_causal_forward if is_causal else _full_forward, query, key, value, output, total)
         ctx.save_for_backward(query, key, value, output, total)
         ctx.is_causal = is_causal
@@ -403,7 +407,7 @@ class _TaylorAttention(torch.autograd.Function):
         if torch.is_grad_enabled():  # gradients of gradients: through the definition, which autograd knows
             defined = _definition(query, key, value, ctx.is_causal)
             return *torch.autograd.grad(defined, (query, key, value), d_output, create_graph=True), None
-        gradients = [torch.empty_like(x) for x in (query, key, value)]
+        gradients = [_empty(*x.shape) for x in (query, key, value)]
         kernel = _causal_backward if ctx.is_causal else _full_backward
         _each_head(kernel, query, key, value, output, total, d_output.contiguous(), *gradients)
         return *gradients, None
