@@ -15,7 +15,8 @@ from torch.overrides import TorchFunctionMode
 from qkv.errors import InputError, InputTypeError
 from qkv.functional import naive_softmax_attention
 from qkv.nn import AdditiveAttention, AttentionConfig, TransformerEncoder, TransformerEncoderLayer
-from qkv.nn.capture import _largest_index, record
+from qkv.nn.capture import record
+from qkv.nn.kept import largest_index
 from qkv.types import Trace
 
 BATCH, LENGTH, KEYS, EMBED, HEADS, VOCAB = 3, 7, 5, 22, 2, 41
@@ -426,8 +427,8 @@ def self_attention(x: Tensor) -> Tensor:
 @pytest.mark.parametrize("fused", [True, False])
 def test_chosen_heads_rows_and_largest_weights(monkeypatch, fused: bool, at_once: bool):
     if not at_once:
-        monkeypatch.setattr("qkv.nn.capture._AT_ONCE", 0)
-        monkeypatch.setattr("qkv.nn.capture._BLOCK", 2 * LENGTH)
+        monkeypatch.setattr("qkv.nn.kept._AT_ONCE", 0)
+        monkeypatch.setattr("qkv.nn.kept._BLOCK", 2 * LENGTH)
     model = Call(self_attention if fused else lambda x: (x @ x.mT).softmax(-1) @ x)
     x = torch.randn(BATCH, 5, LENGTH, 11)
     with record(model) as whole:
@@ -455,7 +456,7 @@ def test_chosen_heads_rows_and_largest_weights(monkeypatch, fused: bool, at_once
 def test_the_largest_of_long_rows(keys: int, count: int, ties: bool, seed: int):
     weights = torch.randn(2, 3, keys, generator=torch.Generator().manual_seed(seed))
     weights, count = weights.round() if ties else weights, min(count, keys)
-    index = _largest_index(weights, count)
+    index = largest_index(weights, count)
     assert torch.equal(weights.gather(-1, index), weights.topk(count).values)
     assert index.sort(-1).values.diff(dim=-1).ne(0).all()  # no key twice
 

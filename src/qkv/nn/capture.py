@@ -14,9 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from functools import cached_property, partial
+from functools import partial
 from types import FunctionType
 from typing import Any, Literal
 
@@ -35,11 +33,9 @@ from qkv import trace
 from qkv.errors import InputError, InputTypeError
 from qkv.nn.attention import AdditiveAttention, MultiheadAttention
 from qkv.nn.forms import AttentionForm
+from qkv.nn.kept import Choice, Edges, Scaled, Weights, Whole
 from qkv.nn.rnn import LSTMDecoder
-from qkv.types import Fact, Kept, Step, Trace
-
-Rows = slice | Tensor
-Which = int | slice
+from qkv.types import Fact, Step, Trace
 
 _LOOKED_FOR = (
     "a model that calls scaled_dot_product_attention, torch.nn.MultiheadAttention, a softmax over keys whose result is "
@@ -81,9 +77,9 @@ def record(
     >>> one.layer, one.weights.shape, one.obtained
     ('self_attn', torch.Size([2, 5, 5]), 'recomputed')
     """
-    choice = _Choice((layers,) if isinstance(layers, str) else layers, heads, queries, top)
+    choice = Choice((layers,) if isinstance(layers, str) else layers, heads, queries, top)
     if model is None:
-        if choice != _Choice():
+        if choice != Choice():
             raise InputError(
                 "layers, heads, queries and top choose from a model's attention", hint="record(model, ...)"
             )
@@ -112,196 +108,6 @@ def record(
         yield capture
     if not capture.attention():
         raise capture.nothing()
-
-
-# -- what is kept ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Whole:
-    """Weights that are there; as of all of these, `rows` gives some rows of one head of one item, or of all."""
-
-    weights: Tensor
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        batch, heads, queries, keys = self.weights.shape
-        return batch, heads, queries, keys
-
-    def rows(self, item: Which, head: Which, rows: Rows) -> Tensor:
-        return self.weights[item, head][..., rows, :]
-
-
-@dataclass(frozen=True)
-class _Scaled:
-    """The weights of `scaled_dot_product_attention`, from its arguments."""
-
-    query: Tensor
-    key: Tensor
-    mask: Tensor | None
-    is_causal: bool
-    scale: int | float
-    dropout: Tensor | None
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        batch, heads, queries, _ = self.query.shape
-        return batch, heads, queries, self.key.shape[-2]
-
-    @cached_property
-    def room(self) -> Tensor:
-        """Where rows of one head are made, each block over the last: fresh memory costs more than the products."""
-        exact = torch.promote_types(self.query.dtype, torch.float32)
-        return self.query.new_empty(max(_BLOCK, self.key.shape[-2]), dtype=exact)
-
-    def rows(self, item: Which, head: Which, rows: Rows) -> Tensor:
-        query, shared = self.query[item, head][..., rows, :], self.query.shape[1] // self.key.shape[1]
-        query = query.to(self.room.dtype) * self.scale
-        if isinstance(head, int):
-            key = self.key[item, head // shared].to(query.dtype)
-            scores = self.room[: len(query) * len(key)].view(len(query), len(key))
-            torch.mm(query, key.mT, out=scores)
-        else:
-            key = self.key[item].repeat_interleave(shared, dim=1) if shared > 1 else self.key[item]
-            scores = query @ key.to(query.dtype).mT
-        if self.is_causal:  # torch's diagonal starts at the upper left, also where lengths differ
-            place = torch.arange(self.query.shape[-2], device=scores.device)[rows]
-            scores.masked_fill_(torch.arange(scores.shape[-1], device=scores.device) > place[:, None], -torch.inf)
-        if self.mask is not None:
-            mask = self.mask[item, head][..., rows, :]
-            scores = scores.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else scores.add_(mask)
-            hidden = scores.amax(-1, keepdim=True) == -torch.inf
-            weights = torch.softmax(scores, -1, out=scores).masked_fill_(hidden, 0)
-        else:
-            weights = torch.softmax(scores, -1, out=scores)
-        return weights if self.dropout is None else weights * self.dropout[item, head][..., rows, :]
-
-
-@dataclass(frozen=True)
-class _Edges:
-    """The weights of graph attention: an entry for each edge, zeros elsewhere."""
-
-    source: Tensor
-    target: Tensor
-    weights: Tensor  # edges heads
-    nodes: tuple[int, int]
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return 1, self.weights.shape[1], *self.nodes
-
-    def rows(self, item: Which, head: Which, rows: Rows) -> Tensor:
-        chosen = torch.arange(self.nodes[0], device=self.target.device)[rows]
-        place = self.target.new_full((self.nodes[0],), -1)
-        place[chosen] = torch.arange(len(chosen), device=place.device)
-        here = place[self.target] >= 0
-        dense = self.weights.new_zeros(len(chosen), self.nodes[1], self.weights.shape[1])
-        dense.index_put_((place[self.target[here]], self.source[here]), self.weights[here], accumulate=True)
-        return dense.movedim(-1, 0)[None][item, head]
-
-
-_Attention = _Whole | _Scaled | _Edges
-
-_AT_ONCE = 2**20  # entries of the maps of all items and heads up to which they are made together
-_BLOCK = 2**19  # entries made at once of one map: 2 MB, which a core's cache holds
-_GROUP = 32
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """What to keep of a model's attention."""
-
-    layers: Sequence[str] | None = None
-    heads: Sequence[int] | None = None
-    queries: Sequence[int] | None = None
-    top: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.top is not None and self.top < 1:
-            raise InputError("top cannot keep so few weights", expected="1 or more", got=str(self.top))
-        for name, chosen in (("layers", self.layers), ("heads", self.heads), ("queries", self.queries)):
-            if chosen is not None and len(chosen) == 0:
-                raise InputError(f"{name} chooses nothing", expected="one or more", hint=f"no {name}, for all")
-
-    def takes(self, path: str) -> bool:
-        """Whether a layer is among those to record: by its path, that of a module around it, or a pattern."""
-        chosen = self.layers
-        return chosen is None or any(fnmatchcase(path, one) or fnmatchcase(path, f"{one}.*") for one in chosen)
-
-    def keep(self, attention: _Attention, path: str, *, signed: bool = False) -> tuple[Tensor, Kept | None]:
-        """The weights that were chosen, and which they are where that is not all."""
-        batch, all_heads, length, keys = attention.shape
-        heads = _within("heads", self.heads, all_heads, path)
-        queries = _within("queries", self.queries, length, path)
-        if isinstance(attention, _Whole) and self.queries is self.top is None:
-            return (attention.weights if self.heads is None else attention.weights[:, heads]), None
-        count = min(self.top or keys, keys)
-        if batch * all_heads * len(queries) * keys <= _AT_ONCE:
-            whole = slice(None)
-            weights = attention.rows(whole, whole, whole if self.queries is None else torch.tensor(queries))
-            weights = weights if self.heads is None else weights[:, heads]
-            value, *rest = (weights,) if self.top is None else _largest(weights, count, signed)
-        else:
-            maps = [
-                self._blockwise(attention, item, head, queries, count, signed)
-                for item in range(batch)
-                for head in heads
-            ]
-            value, *rest = (torch.stack(part).unflatten(0, (batch, -1)) for part in zip(*maps, strict=True))
-        if self.queries is self.top is None:
-            return value, None
-        key_index, dropped = rest or (None, None)
-        return value, Kept(None if self.queries is None else tuple(queries), keys, key_index, dropped)
-
-    def _blockwise(
-        self, attention: _Attention, item: int, head: int, queries: Sequence[int], count: int, signed: bool
-    ) -> tuple[Tensor, ...]:
-        """The same for one map, a block of rows after the other."""
-        size, made = max(1, _BLOCK // attention.shape[-1]), []
-        for start in range(0, len(queries), size):
-            chosen = queries[start : start + size]
-            rows = slice(start, start + size) if self.queries is None else torch.tensor(chosen)
-            weights = attention.rows(item, head, rows)
-            made.append((weights.clone(),) if self.top is None else _largest(weights, count, signed))
-        return tuple(torch.cat(blocks) for blocks in zip(*made, strict=True))
-
-
-def _within(name: str, chosen: Sequence[int] | None, count: int, path: str) -> Sequence[int]:
-    chosen = range(count) if chosen is None else chosen
-    if wrong := [one for one in chosen if not 0 <= one < count]:
-        raise InputError(
-            f"{name} that {path or 'the model'} does not have",
-            expected=f"0 to {count - 1}",
-            got=str(wrong[0]),
-            hint="layers=..., where layers differ",
-        )
-    return chosen
-
-
-def _largest(weights: Tensor, count: int, signed: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """The `count` largest weights of each row (by size, where signed), their keys, and the sum of the others."""
-    index = _largest_index(weights.abs() if signed else weights, count)
-    largest = weights.gather(-1, index)
-    dropped = weights.sum(-1) - largest.sum(-1)
-    return largest, index, dropped if signed else dropped.clamp_(min=0)
-
-
-def _largest_index(weights: Tensor, count: int) -> Tensor:
-    """Where the largest are, in falling order.
-
-    In long rows they are looked for in the groups with the largest maxima: no other group can hold one of them, and a
-    maximum costs a fraction of a partial sort.
-    """
-    groups = weights.shape[-1] // _GROUP
-    if groups < 4 * count:
-        return weights.topk(count).indices
-    grouped = weights[..., : groups * _GROUP].unflatten(-1, (_GROUP, groups))
-    best = grouped.amax(-2).topk(count, sorted=False).indices
-    candidates = grouped.gather(-1, best[..., None, :].expand(*best.shape[:-1], _GROUP, count)).flatten(-2)
-    rest = weights[..., groups * _GROUP :]  # what fills no group
-    found = torch.cat((candidates, rest), dim=-1).topk(count).indices
-    in_group = found // count * groups + best.gather(-1, found % count)
-    return torch.where(found < _GROUP * count, in_group, found + (groups - count) * _GROUP)
 
 
 # -- what is watched -------------------------------------------------------------------------------------------------
@@ -366,7 +172,7 @@ class _Watch(TorchFunctionMode):
 class _Capture(Trace):
     """A trace that watches a model, and keeps of its attention what was chosen."""
 
-    def __init__(self, model: nn.Module, choice: _Choice):
+    def __init__(self, model: nn.Module, choice: Choice):
         super().__init__()
         self.model, self.choice = model, choice
         self.paths = {
@@ -448,7 +254,7 @@ class _Capture(Trace):
         nodes = (size[1] if size and size[1] else count) if targets is None else len(targets)
         source, target = edge_index if getattr(module, "flow", "") != "target_to_source" else edge_index.flip(0)
         weights = weights.detach().reshape(edge_index.shape[1], -1)
-        attention = _Edges(source, target, weights, (nodes, count))
+        attention = Edges(source, target, weights, (nodes, count))
         kind = "self" if nodes == count else "cross"
         self._take(attention, kind=kind, obtained="captured", backend=type(module).__name__, signed=False)
 
@@ -495,7 +301,7 @@ class _Capture(Trace):
                     torch.set_rng_state(random)
                     dropout = _four_axes(F.dropout(q.new_ones(shape), dropout_p))
             full_scale = q.shape[-1] ** -0.5 if scale is None else scale
-            attention = _Scaled(_four_axes(q), _four_axes(k), mask, is_causal, full_scale, dropout)
+            attention = Scaled(_four_axes(q), _four_axes(k), mask, is_causal, full_scale, dropout)
             backend = "scaled_dot_product_attention"
             self._take(attention, kind=self._kind(attention), obtained="recomputed", backend=backend, signed=False)
         return output
@@ -517,7 +323,7 @@ class _Capture(Trace):
             weights = weights.reshape(origin)
         if self.heads is not None and weights.dim() == 3:
             weights = weights.unflatten(0, (-1, self.heads[0]))
-        attention = _Whole(_four_axes(weights))
+        attention = Whole(_four_axes(weights))
         with torch.no_grad():
             self._take(attention, kind=self._kind(attention), obtained="captured", backend="softmax", signed=False)
 
@@ -529,7 +335,7 @@ class _Capture(Trace):
             if keys and keys[-1] in others and keys[-1] not in output:
                 self.product(weights, value)
 
-    def _kind(self, attention: _Attention) -> Literal["self", "cross"]:
+    def _kind(self, attention: Weights) -> Literal["self", "cross"]:
         """Whom a call attends to, where only lengths and names tell."""
         if self.heads is not None:
             return self.heads[1]
@@ -551,9 +357,9 @@ class _Capture(Trace):
         if self.stack and isinstance(self.stack[-1][1], MultiheadAttention | AdditiveAttention):
             path = self.path
         self.ran = True
-        self._take(_Whole(step.value), path, **step.facts)
+        self._take(Whole(step.value), path, **step.facts)
 
-    def _take(self, attention: _Attention, path: str | None = None, **facts: Any) -> None:
+    def _take(self, attention: Weights, path: str | None = None, **facts: Any) -> None:
         path = self.path if path is None else path
         self.seen.add(path)
         if not self.choice.takes(path):
