@@ -216,7 +216,9 @@ class TestPage:
         weights = torch.tensor([[row]])
         steps, counts = quantise(weights, rounding)
         off = (counts.double() * steps.double()[..., None] - weights.double()).abs()
-        assert float(off.max()) <= float(steps.double().max()) * 0.51 + 1e-38
+        assert (
+            float(off.max()) <= float(steps.double().max()) * 0.51 + 1e-35
+        )  # far below any weight, where steps are no normal numbers
         assert float(counts.abs().max()) <= rounding.levels
 
     def test_a_table_of_heads(self):
