@@ -32,12 +32,12 @@ def assert_is_its_definition(tensors: list[Tensor], *, is_causal: bool):
     cotangent = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     ours = [output, *torch.autograd.grad(output, tensors, cotangent.float())]
     theirs = [expected, *torch.autograd.grad(expected, exact, cotangent)]
+    # An entry is a sum of terms that may cancel, all of them even: with one key nothing comes back to it or to the
+    # queries, out of the same terms that make its value's gradient. All are as exact as the largest of these sums.
+    scale = max(1.0, *(float(other.detach().abs().max()) for other in theirs))
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.dtype == torch.float32
-        # An entry is a sum of terms of which some cancel: it is as exact as the largest of its tensor.
-        torch.testing.assert_close(
-            mine.double(), other, rtol=0, atol=1e-5 * max(1.0, float(other.detach().abs().max()))
-        )
+        torch.testing.assert_close(mine.double(), other, rtol=0, atol=1e-5 * scale)
 
 
 def test_by_hand():
@@ -58,6 +58,7 @@ def test_by_hand():
 )
 @example(length=CHUNK, keys=1, head_dim=16, value_dim=64, is_causal=True, seed=0)
 @example(length=CHUNK + 1, keys=2 * CHUNK, head_dim=16, value_dim=64, is_causal=False, seed=0)
+@example(length=76, keys=1, head_dim=1, value_dim=9, is_causal=False, seed=0)
 @example(length=307, keys=311, head_dim=37, value_dim=41, is_causal=True, seed=0)  # past the small products
 @example(length=307, keys=311, head_dim=37, value_dim=41, is_causal=False, seed=0)
 def test_values_and_gradients(length: int, keys: int, head_dim: int, value_dim: int, is_causal: bool, seed: int):
