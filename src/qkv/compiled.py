@@ -1,0 +1,15 @@
+"""Loops that run as machine code."""
+
+from typing import no_type_check
+
+from numba import njit
+
+
+@no_type_check
+def compiled(function):
+    """Compiled when first called, without the interpreter's lock; kept on disk where a folder can be written."""
+    options = {"nogil": True, "fastmath": True, "error_model": "numpy"}
+    try:
+        return njit(**options, cache=True)(function)
+    except RuntimeError:  # neither beside the package nor in the user's cache
+        return njit(**options)(function)
