@@ -5,12 +5,9 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 
@@ -18,61 +15,10 @@ from qkv.errors import InputError
 from qkv.recipes import base, translate
 from qkv.train import RunFolder
 
-PROGRAM = (sys.executable, "-c", "from qkv.cli import main; main()")
-
-
-def program(*arguments: object, **options) -> subprocess.Popen[str]:
-    """The command line in a process of its own, as users run it."""
-    return subprocess.Popen(
-        [*PROGRAM, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        **options,
-    )
-
 
 def measurements(path: Path) -> list[dict]:
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
-
-
-@pytest.fixture(scope="module")
-def trained(swept) -> Path:
-    return swept / "transformer-seed0"
-
-
-# -- asking ----------------------------------------------------------------------------------------------------------
-
-COMMANDS = ["run", "run translate", "resume", "evaluate", "predict", "show", "explain", "compare", "recipes", "doctor"]
-
-
-@pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_every_command_has_help(qkv_cli, command):
-    answer = qkv_cli(*command.split(), "--help")
-    assert answer.code == 0
-    assert f"Usage: qkv{' ' * bool(command)}{command}" in answer.out
-    assert answer.err == ""
-
-
-def test_help_of_a_recipe_lists_its_settings_with_what_they_mean(qkv_cli, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "250")  # no breaks inside sentences
-    text = " ".join(qkv_cli("run", "translate", "--help").out.split())
-    for option in ("--model", "--fit.learning-rate", "--transformer.num-heads", "--preset", "--seeds", "--embeddings"):
-        assert option in text
-    assert "The highest one, reached at the end of the warm-up" in text
-
-
-def test_asking_for_help_does_not_load_torch():
-    script = (
-        "import sys; from qkv.cli import main\n"
-        "try: main(sys.argv[1:])\n"
-        "finally: print('loaded:', [m for m in ('torch', 'altair', 'pandas', 'scipy', 'sklearn') if m in sys.modules])"
-    )
-    for asked in (["--help"], ["--version"], ["recipes"]):
-        done = subprocess.run([sys.executable, "-c", script, *asked], capture_output=True, text=True, check=True)
-        assert done.stdout.splitlines()[-1] == "loaded: []"
 
 
 # -- answers for programs --------------------------------------------------------------------------------------------
@@ -105,7 +51,7 @@ def test_every_door_answers_with_one_json_document(qkv_cli, trained, swept, digi
     assert {finding["state"] for finding in documents["doctor"]["findings"]} <= {"good", "missing", "broken"}
 
 
-def test_a_run_of_its_own_process_keeps_standard_output_clean(digit_pairs, small, tmp_path):
+def test_a_run_of_its_own_process_keeps_standard_output_clean(program, digit_pairs, small, tmp_path):
     started = program(
         "run", "translate", "--data", digit_pairs, *small, "--fit.steps", 4, "--json", cwd=tmp_path
     )  # fmt: skip
@@ -116,24 +62,6 @@ def test_a_run_of_its_own_process_keeps_standard_output_clean(digit_pairs, small
     # By default a new folder in runs/, named by recipe, model and seed.
     assert (tmp_path / document["run"] / "report.html").is_file()
     assert document["run"] == "runs/translate-transformer-seed0"
-
-
-def test_showing_writes_a_page_and_figures(qkv_cli, swept, tmp_path):
-    for name in ("transformer", "rnn-attention"):
-        run = shutil.copytree(swept / f"{name}-seed0", tmp_path / name)
-        answer = qkv_cli("show", run, "deux trois", "--style", "lines", "--json")
-        assert answer.code == 0, answer.err
-        figures = {kind: Path(path) for kind, path in answer.json["figures"].items()}
-        assert all(path.parent == run / "shown" and path.stem == "deux-trois" for path in figures.values())
-        assert figures["png"].read_bytes().startswith(b"\x89PNG")
-        assert ElementTree.parse(figures["svg"]).getroot().tag.endswith("svg")
-        page = figures["page"].read_text(encoding="utf-8")
-        assert answer.json["prediction"] in page
-        assert "https://" not in page.replace("https://www.w3.org", "")
-        assert qkv_cli("show", run, "deux trois").out.strip() == answer.json["prediction"]
-        refused = qkv_cli("show", run, "deux", "trois")
-        assert (refused.code, refused.out) == (2, "")
-        assert "a run reads one text. Expected one; got two. Try: the folder of a published BERT" in refused.err
 
 
 def test_skipped_lines_are_told_of(qkv_cli, trained, tmp_path):
@@ -187,7 +115,7 @@ def test_numbers_of_heads_are_compared_at_equal_parameters(qkv_cli, digit_pairs,
 # -- stopped and killed ----------------------------------------------------------------------------------------------
 
 
-def cut_short(path: Path, number: int, arguments: list[object]) -> tuple[int, str]:
+def cut_short(program: Callable, path: Path, number: int, arguments: list[object]) -> tuple[int, str]:
     """Sends a training process a signal once it has written a few measurements."""
     started = program("run", "translate", *arguments, "--out", path)
     history, deadline = path / "metrics.jsonl", time.monotonic() + 500
@@ -207,11 +135,11 @@ def same_as(path: Path, whole: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def stopped(digit_pairs, small, tmp_path_factory) -> Path:
+def stopped(program, digit_pairs, small, tmp_path_factory) -> Path:
     """A run that was stopped by Ctrl-C, on data of its own."""
     folder = tmp_path_factory.mktemp("stopped")
     data = shutil.copy(digit_pairs, folder / "digits.tsv")
-    code, err = cut_short(folder / "run", signal.SIGINT, ["--data", data, *small])
+    code, err = cut_short(program, folder / "run", signal.SIGINT, ["--data", data, *small])
     assert code == 2
     assert f"{folder / 'run'}: stopped; all is kept. Try: qkv resume {folder / 'run'}" in err
     assert "Traceback" not in err
@@ -231,8 +159,10 @@ def test_a_run_stopped_by_ctrl_c_goes_on_bit_for_bit(qkv_cli, resumable, trained
     same_as(resumable, trained)
 
 
-def test_a_killed_run_goes_on_bit_for_bit(qkv_cli, digit_pairs, small, trained, tmp_path):
-    code, _ = cut_short(tmp_path / "run", signal.SIGKILL, ["--data", digit_pairs, *small, "--fit.save-every", 0.05])
+def test_a_killed_run_goes_on_bit_for_bit(qkv_cli, program, digit_pairs, small, trained, tmp_path):
+    code, _ = cut_short(
+        program, tmp_path / "run", signal.SIGKILL, ["--data", digit_pairs, *small, "--fit.save-every", 0.05]
+    )
     assert code == -signal.SIGKILL
     answer = qkv_cli("resume", tmp_path / "run", "--threads", 1)
     assert answer.code == 0, answer.err
@@ -380,19 +310,3 @@ def test_a_run_is_not_written_over(qkv_cli, trained, digit_pairs, small):
     assert answer.code == 2
     assert f"or `qkv resume {trained}` to go on with it" in answer.err
     assert (trained / "config.json").read_bytes() == before
-
-
-def test_a_gone_reader_is_no_problem():
-    reader, writer = os.pipe()
-    os.close(reader)
-    done = subprocess.run([*PROGRAM, "recipes"], stdout=writer, stderr=subprocess.PIPE, text=True)
-    os.close(writer)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_in_a_process_of_its_own_a_bad_input_leaves_no_traceback(tmp_path):
-    started = program("run", "translate", "--data", tmp_path / "none.tsv", cwd=tmp_path)
-    out, err = started.communicate(timeout=500)
-    assert (started.returncode, out) == (2, "")
-    assert err.startswith(f"qkv: {tmp_path / 'none.tsv'}: no such file. Try: ")
-    assert "Traceback" not in err

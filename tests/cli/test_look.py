@@ -1,0 +1,21 @@
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+
+def test_showing_writes_a_page_and_figures(qkv_cli, swept, tmp_path):
+    for name in ("transformer", "rnn-attention"):
+        run = shutil.copytree(swept / f"{name}-seed0", tmp_path / name)
+        answer = qkv_cli("show", run, "deux trois", "--style", "lines", "--json")
+        assert answer.code == 0, answer.err
+        figures = {kind: Path(path) for kind, path in answer.json["figures"].items()}
+        assert all(path.parent == run / "shown" and path.stem == "deux-trois" for path in figures.values())
+        assert figures["png"].read_bytes().startswith(b"\x89PNG")
+        assert ElementTree.parse(figures["svg"]).getroot().tag.endswith("svg")
+        page = figures["page"].read_text(encoding="utf-8")
+        assert answer.json["prediction"] in page
+        assert "https://" not in page.replace("https://www.w3.org", "")
+        assert qkv_cli("show", run, "deux trois").out.strip() == answer.json["prediction"]
+        refused = qkv_cli("show", run, "deux", "trois")
+        assert (refused.code, refused.out) == (2, "")
+        assert "a run reads one text. Expected one; got two. Try: the folder of a published BERT" in refused.err
