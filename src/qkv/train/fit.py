@@ -6,8 +6,6 @@ a run that was stopped or killed goes on to the same weights: bit for bit on the
 
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 
 from qkv import files
 from qkv.errors import InputError, NotFiniteError, QkvError, StoppedError
+from qkv.stopping import stop_signals
 from qkv.train.runs import RunFolder
 from qkv.train.state import Position, TrainingState
 from qkv.types import Config
@@ -130,7 +129,7 @@ def fit(
     loop = _Loop(model.to(device), train, valid, config, run, device, on_progress)
     loop.recover(other_threads=other_threads)
     at = loop.at
-    with _deterministic(config.compile), _stop_signals() as stopped:
+    with _deterministic(config.compile), stop_signals() as stopped:
         loop.start()
         while not loop.finished():
             for batch in train.epoch(at.epoch, at.batch):
@@ -354,27 +353,6 @@ class _Loop:
             left = min(left, 60 * minutes - at.seconds)
         speed = at.tokens / max(at.seconds, 1e-9)
         self.on_progress(Progress(at.step, self.total, at.epoch, loss, self.valid_loss, speed, max(left, 0.0)))
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C or termination signal into a question that the loop asks; a second one breaks in."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # signals reach only that one
-        yield asked.is_set
-        return
-
-    def ask(_number: int, _frame: object) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
