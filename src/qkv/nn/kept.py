@@ -105,7 +105,7 @@ Weights = Whole | Scaled | Edges
 
 _AT_ONCE = 2**20  # entries of the maps of all items and heads up to which they are made together
 _BLOCK = 2**19  # entries made at once of one map: 2 MB, which a core's cache holds
-_GROUP = 32
+_GROUP = 8
 
 
 @dataclass(frozen=True)
@@ -190,14 +190,14 @@ def _largest(weights: Tensor, count: int, signed: bool) -> tuple[Tensor, Tensor,
 def largest_index(weights: Tensor, count: int) -> Tensor:
     """Where the largest are, in falling order.
 
-    In long rows they are looked for in the groups with the largest maxima: no other group can hold one of them, and a
-    maximum costs a fraction of a partial sort.
+    In long rows they are looked for in the groups with the largest maxima, and these in the same way: no other group
+    can hold one of them, and a maximum costs a fraction of a partial sort.
     """
     groups = weights.shape[-1] // _GROUP
     if groups < 4 * count:
         return weights.topk(count).indices
     grouped = weights[..., : groups * _GROUP].unflatten(-1, (_GROUP, groups))
-    best = grouped.amax(-2).topk(count, sorted=False).indices
+    best = largest_index(grouped.amax(-2), count)
     candidates = grouped.gather(-1, best[..., None, :].expand(*best.shape[:-1], _GROUP, count)).flatten(-2)
     rest = weights[..., groups * _GROUP :]  # what fills no group
     found = torch.cat((candidates, rest), dim=-1).topk(count).indices
