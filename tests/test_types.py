@@ -215,6 +215,28 @@ def test_an_overview_by_hand():
     assert pooled.dropped.tolist() == [[0.5, 0.0]]
 
 
+def test_blocks_of_another_size_for_keys_and_rows_that_ask_nothing():
+    # Query 1 has nothing to attend to and does not count: the block is query 0 alone. Keys 0 to 2 together, 3 alone.
+    weights = torch.tensor([[[0.5, 0.0, 0.25, 0.25], [0.0] * 4, [0.0, 0.0, 0.0, 1.0]]])
+    pooled = made(weights).pooled(2, 3)
+    assert pooled.weights.tolist() == [[[0.75, 0.25], [0.0, 1.0]]]
+    assert pooled.key_labels == ["k0 ... k2", "k3"]
+    assert made(weights).overview(2).weights.tolist() == [[[0.5, 0.5], [0.0, 1.0]]]
+    assert made(weights).overview(3).weights.shape == (1, 3, 2)
+    same = made(weights)
+    assert same.overview(4) is same
+
+
+@given(seed=st.integers(0, 2**31), k=st.integers(1, 9), sizes=st.tuples(st.integers(1, 9), st.integers(1, 9)))
+def test_blocks_of_what_was_kept_are_those_of_the_map_with_zeros(seed: int, k: int, sizes: tuple[int, int]):
+    weights = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).softmax(-1)
+    weights[0, 3] = 0
+    top = made(weights).top(k)
+    pooled, expected = top.pooled(*sizes), top.dense().pooled(*sizes)
+    torch.testing.assert_close(pooled.weights, expected.weights)
+    torch.testing.assert_close(pooled.dropped, expected.dropped)
+
+
 @given(seed=st.integers(0, 2**31), k=st.integers(1, 9), size=st.integers(1, 9))
 def test_no_weight_is_lost(seed: int, k: int, size: int):
     generator = torch.Generator().manual_seed(seed)
@@ -277,3 +299,5 @@ def test_largest_weights_that_cannot_be():
         made(weights).top(0)
     with pytest.raises(InputError, match=r"size cannot be that of a block\. Expected 1 or more; got 0"):
         made(weights).pooled(0)
+    with pytest.raises(InputError, match=r"size cannot be that of a block\. Expected 1 or more; got -1"):
+        made(weights).pooled(1, -1)

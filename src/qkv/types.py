@@ -4,6 +4,7 @@ Shapes are written with the axis names used everywhere: `batch heads queries key
 """
 
 import importlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -191,7 +192,7 @@ class AttentionMap:
             if len(labels) != count:
                 raise InputError(
                     f"the {side} labels of {self.layer} do not fit its weights",
-                    expected=f"{count} labels for weights of shape {tuple(self.weights.shape)}",
+                    expected=f"{count}, for weights of shape {tuple(self.weights.shape)}",
                     got=f"{len(labels)}",
                 )
         if not bool(torch.isfinite(self.weights).all()):
@@ -262,23 +263,45 @@ class AttentionMap:
         key_index = place if self.key_index is None else self.key_index.gather(-1, place)
         return replace(self, weights=largest, key_index=key_index, dropped=dropped)
 
-    def pooled(self, size: int) -> "AttentionMap":
-        """An overview: blocks of `size` queries averaged, the weights of `size` keys summed, so that rows keep theirs.
+    def pooled(self, size: int, key_size: int | None = None) -> "AttentionMap":
+        """An overview: blocks of queries averaged, the weights of blocks of keys summed, so that rows keep theirs.
+
+        Args:
+            size: how many queries go into a block; those with nothing to attend to do not count in its mean.
+            key_size: how many keys, as many as queries where left out.
 
         >>> one = AttentionMap(torch.eye(3)[None], list("abc"), list("abc"), "enc", "self", "captured", "")
         >>> one.pooled(2).weights.tolist(), one.pooled(2).key_labels
         ([[[1.0, 0.0], [0.0, 1.0]]], ['a ... b', 'c'])
         """
-        if size < 1:
-            raise InputError("size cannot be that of a block", expected="1 or more", got=str(size))
-        dense = self.dense()
-        summed = torch.stack([keys.sum(-1) for keys in dense.weights.split(size, dim=-1)], dim=-1)
-        pooled = torch.stack([queries.mean(-2) for queries in summed.split(size, dim=-2)], dim=-2)
-        dropped = self.dropped
-        if dropped is not None:
-            dropped = torch.stack([queries.mean(-1) for queries in dropped.split(size, dim=-1)], dim=-1)
-        queries, keys = _blocks(self.query_labels, size), _blocks(self.key_labels, size)
-        return replace(dense, weights=pooled, query_labels=queries, key_labels=keys, dropped=dropped)
+        key_size = size if key_size is None else key_size
+        if min(size, key_size) < 1:
+            raise InputError("size cannot be that of a block", expected="1 or more", got=str(min(size, key_size)))
+        queries, keys = _blocks(self.query_labels, size), _blocks(self.key_labels, key_size)
+        if self.key_index is None:
+            summed = _block_sums(_block_sums(self.weights, size, -2), key_size, -1)
+        else:  # of a long map, zeros for all that was dropped would not fit into memory
+            rows = torch.arange(self.weights.shape[1]) // size
+            cell = (rows[:, None] * len(keys) + self.key_index // key_size).flatten(1)
+            summed = self.weights.new_zeros(self.heads, len(queries) * len(keys))
+            summed = summed.scatter_add_(-1, cell, self.weights.flatten(1)).unflatten(-1, (len(queries), len(keys)))
+        totals = self.weights.sum(-1) + (0 if self.dropped is None else self.dropped)
+        counted = torch.ones_like(totals) if self.signed else (totals != 0).to(totals)
+        members = _block_sums(counted, size, -1).clamp(min=1)
+        dropped = None if self.dropped is None else _block_sums(self.dropped, size, -1) / members
+        return replace(
+            self,
+            weights=summed / members[..., None],
+            query_labels=queries,
+            key_labels=keys,
+            key_index=None,
+            dropped=dropped,
+        )
+
+    def overview(self, longest: int) -> "AttentionMap":
+        """This map, `pooled` where a side is longer than `longest`, just so far that none is."""
+        sizes = [math.ceil(len(labels) / longest) for labels in (self.query_labels, self.key_labels)]
+        return self.pooled(*sizes) if max(sizes) > 1 else self
 
     def mean(self) -> "AttentionMap":
         """This map with its heads averaged into one."""
@@ -316,6 +339,11 @@ def _blocks(labels: Sequence[str], size: int) -> list[str]:
     """A label for each block of `size`: its first and its last."""
     blocks = (labels[start : start + size] for start in range(0, len(labels), size))
     return [block[0] if len(block) == 1 else f"{block[0]} ... {block[-1]}" for block in blocks]
+
+
+def _block_sums(x: Tensor, size: int, dim: int) -> Tensor:
+    """The sums over blocks of `size` entries along `dim`."""
+    return torch.stack([block.sum(dim) for block in x.split(size, dim)], dim)
 
 
 @dataclass(frozen=True)

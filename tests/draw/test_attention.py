@@ -130,6 +130,12 @@ class TestBothStyles:
     def test_a_title_is_printed_and_escaped(self, style: str):
         assert "R < D" in texts(attention_svg(random_map(1, 3, 5), style=style, title="R < D"))
 
+    def test_a_title_is_cut_before_it_is_far_wider_than_the_figure(self, style: str):
+        svg = attention_svg(random_map(1, 3, 5), style=style, title=200 * "word ")
+        assert float(ElementTree.fromstring(svg).get("width", "")) < 1000
+        assert any(text.startswith("word word") and text.endswith("…") for text in texts(svg))
+        assert f"<title>{200 * 'word '}</title>" in svg  # for readers of screens
+
     def test_nothing_is_fetched(self, style: str):
         svg = attention_svg(random_map(1, 3, 5), style=style)
         assert re.findall(r"https?://[^\"]*", svg) == ["http://www.w3.org/2000/svg"]
@@ -145,6 +151,15 @@ class TestBothStyles:
         root = ElementTree.fromstring(attention_svg(map_, style=style))
         width, height = struct.unpack(">II", attention_png(map_, style=style, scale=3)[16:24])
         assert (width, height) == (3 * int(root.get("width", "")), 3 * int(root.get("height", "")))
+
+
+def test_a_notebook_draws_blocks_of_a_long_map_in_which_some_ask_nothing():
+    weights = torch.eye(131)[None].clone()
+    weights[0, ::2] = 0
+    labels = [f"t{place}" for place in range(131)]
+    svg = AttentionMap(weights, labels, labels, "enc", "self", "captured", "softmax")._repr_svg_()
+    assert "t0 ... t2" in texts(svg)
+    assert svg.count("<rect") < 64**2
 
 
 class TestPage:
@@ -203,9 +218,41 @@ class TestPage:
         assert [coarser for _, coarser, _ in sizes.values()] == [False, False, True]
         errors = [error for _, _, error in sizes.values()]
         assert errors == sorted(errors)
+
+    def test_a_page_that_no_rounding_makes_small_enough_is_an_overview_and_says_so(self, monkeypatch):
+        map_ = random_map(2, 103, 101)
         monkeypatch.setattr("qkv.draw.viewer._LIMIT", 5_000)
-        with pytest.raises(InputError, match=r"do not go into one page.*20,806 weights. Try: fewer layers"):
+        data = self.data(attention_page([map_], title="t"))
+        (fields,) = data["maps"]
+        assert (len(fields["queries"]), len(fields["keys"])) == (52, 51)  # blocks of two, so that no side is above 64
+        assert fields["facts"].endswith("of 103 × 101 by blocks (a mean over their queries of the sum over their keys)")
+        assert data["caption"] == "An overview: its cells are blocks of tokens."
+        off = (self.unpacked(fields) - map_.pooled(2).weights).abs().max()
+        assert float(off) == pytest.approx(data["error"], rel=1e-3)
+        monkeypatch.setattr("qkv.draw.viewer._LIMIT", 500)
+        with pytest.raises(InputError, match=r"do not go into one page.*2 heads of 1 maps. Try: fewer layers"):
             attention_page([map_], title="t")
+
+    def test_the_largest_weights_of_a_map_too_long_to_draw_are_an_overview(self):
+        # Each of 4,099 queries kept the weight on itself: in blocks of three, each block has all of it on itself.
+        labels, itself = [str(place) for place in range(4099)], torch.arange(4099)[None, :, None]
+        facts = ("enc", "self", "recomputed", "scaled_dot_product_attention")
+        dropped = torch.zeros(1, 4099)
+        dropped[0, :3] = torch.tensor([0.003, 0.0, 0.012])
+        map_ = AttentionMap(torch.ones(1, 4099, 1), labels, labels, *facts, False, itself, dropped)
+        (fields,) = self.data(attention_page([map_], title="t"))["maps"]
+        assert fields["queries"][:2] == ["0 ... 2", "3 ... 5"]
+        torch.testing.assert_close(self.unpacked(fields)[0], torch.eye(1367, dtype=torch.float64))
+        assert "without the smallest weights (at most 0.012 of a row), of 4,099 × 4,099 by blocks" in fields["facts"]
+
+    def test_rows_chosen_of_a_long_map_stay_rows(self):
+        weights = torch.full((1, 3, 4099), 1 / 4099)
+        words = [str(place) for place in range(4099)]
+        (fields,) = self.data(
+            attention_page([AttentionMap(weights, list("abc"), words, "e", "self", "captured", "")], title="t")
+        )["maps"]
+        assert fields["queries"] == ["a", "b", "c"]
+        assert len(fields["keys"]) == 1367
 
     @settings(max_examples=60, deadline=None)
     @given(

@@ -10,6 +10,8 @@ from qkv.cli.console import AsJson, answer, app, people, say
 from qkv.cli.runs import finished_run, verb
 from qkv.errors import InputError
 
+_LONGEST = 128  # tokens a side of a figure, past which it takes minutes to draw and no paper has room for it
+
 
 @app.command
 def show(
@@ -44,16 +46,19 @@ def show(
         "style": style, "solid": solid, "dashed": dashed, "absolute": absolute, "numbers": numbers,
         "monochrome": monochrome, "title": shown.text,
     }  # fmt: skip
+    figure = shown.figure.overview(_LONGEST)
+    if figure is not shown.figure:
+        say(f"more than {_LONGEST} tokens: a cell of the figures is a block of them; the page has more")
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        picture = draw.attention_png(shown.figure, **look)
+        picture = draw.attention_png(figure, **look)
     people.print("\n".join(str(warning.message) for warning in warned), markup=False, end="\n" * bool(warned))
     written = {
         "page": files.write_text(
             stem.with_name(f"{stem.name}.html"),
             draw.attention_page(shown.maps, title=shown.text, caption=shown.caption, heads=shown.heads),
         ),
-        "svg": files.write_text(stem.with_name(f"{stem.name}.svg"), draw.attention_svg(shown.figure, **look)),
+        "svg": files.write_text(stem.with_name(f"{stem.name}.svg"), draw.attention_svg(figure, **look)),
         "png": files.write_bytes(stem.with_name(f"{stem.name}.png"), picture),
     }
     paths = {kind: str(path) for kind, path in written.items()}

@@ -37,6 +37,7 @@ from qkv.errors import InputError, unknown_name
 from qkv.types import AttentionMap, Trace, renders
 
 SOLID, DASHED = 0.8, 0.25
+_CELL_SIDE = 64  # queries and keys that a notebook's cell has room for
 _NUMBERED = 12  # up to so many queries and keys, the cells of a matrix carry their numbers
 _ROW_TOLERANCE = 0.02  # rows of bfloat16 sum to one within about 2^-8
 
@@ -174,13 +175,13 @@ def attention_png(
 @renders("svg", AttentionMap)
 def attention_figure(attention: AttentionMap) -> str:
     """`attention_svg` for a notebook's cell, which needs no script; an overview by blocks where the map is long."""
-    return attention_svg(overview(attention))
+    return attention_svg(drawable(attention, _CELL_SIDE))
 
 
 @renders("svg", Trace)
 def trace_figure(trace: Trace) -> str:
     """The attention maps of a trace, each the mean of its heads, for a notebook's cell."""
-    maps = [overview(drawable(attention)).mean() for attention in trace.maps()]
+    maps = [drawable(attention, _CELL_SIDE).mean() for attention in trace.maps()]
     if not maps:
         told = ["No attention weights were recorded, but these steps:", *trace.names[:20]]
         return document(stack([line_of_text(words) for words in told]), "trace", "names of steps")
@@ -192,28 +193,26 @@ def trace_figure(trace: Trace) -> str:
     return document(grid(panels), "attention", f"attention of {len(maps)} layers")
 
 
-def overview(attention: AttentionMap, longest: int = 64) -> AttentionMap:
-    """The map itself, or by blocks of queries and keys where a side is longer."""
-    size = math.ceil(max(len(attention.query_labels), len(attention.key_labels)) / longest)
-    return attention.pooled(size) if size > 1 else attention
-
-
-def drawable(attention: AttentionMap) -> AttentionMap:
-    """The map with a weight in every cell.
+def drawable(attention: AttentionMap, longest: int | None = None) -> AttentionMap:
+    """The map with a weight in every cell; an overview of it where a side is longer than `longest`.
 
     Raises:
         InputError: it has no cells, or holds no shares: rows that sum, with what was dropped of them, neither to one
             nor to zero. Signed maps may hold any numbers.
     """
-    attention = attention.dense()
     if attention.weights.numel() == 0:
         raise InputError(
             f"the attention map of {attention.layer} has nothing to draw",
             expected="at least one head, one query and one key",
             got=f"weights of shape {tuple(attention.weights.shape)}",
         )
-    if attention.signed:
-        return attention
+    if not attention.signed:
+        _hold_to_shares(attention)
+    # Blocks first: what was kept of a long map is small, the whole of it may not fit into memory.
+    return (attention if longest is None else attention.overview(longest)).dense()
+
+
+def _hold_to_shares(attention: AttentionMap) -> None:
     sums = attention.weights.detach().double().sum(dim=-1) + (0 if attention.dropped is None else attention.dropped)
     off = (sums - 1).abs().where(sums > _ROW_TOLERANCE, 0)
     if float(off.max()) > _ROW_TOLERANCE:
@@ -224,11 +223,13 @@ def drawable(attention: AttentionMap) -> AttentionMap:
             got=f"{float(sums[head, query]):.4g} in head {head}, query {query} ({attention.query_labels[query]!r})",
             hint="weights recorded in eval mode, without dropout; or signed=True for a map of other numbers",
         )
-    return attention
 
 
 def describe(attention: AttentionMap) -> str:
-    return f"{attention.kind}-attention, {attention.obtained}, {attention.backend}"
+    told = f"{attention.kind}-attention, {attention.obtained}, {attention.backend}"
+    if attention.dropped is None:
+        return told
+    return f"{told}, without the smallest weights (at most {float(attention.dropped.abs().max()):.2g} of a row)"
 
 
 # -- styles ----------------------------------------------------------------------------------------------------------

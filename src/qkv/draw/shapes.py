@@ -11,7 +11,7 @@ from qkv.draw.label import ems, escaped, shorten, visible
 FONT, SMALL, TITLE = 13, 11, 15
 GAP = 8.0
 CRISP = 'shape-rendering="crispEdges"'  # no seams between neighbours
-_LABEL_EMS = 11.0
+_LABEL_EMS, _TITLE_EMS = 11.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,11 @@ def line_of_text(words: str, size: int = FONT, weight: str = "") -> Panel:
 
 
 def headed(panel: Panel, title: str | None) -> Panel:
-    return stack([line_of_text(title, TITLE, weight="bold"), panel]) if title else panel
+    """The panel below its title, which is cut where it would be far wider than the panel."""
+    if not title:
+        return panel
+    fitting = shorten(visible(title), max(panel.width / TITLE, _TITLE_EMS))
+    return stack([line_of_text(fitting, TITLE, weight="bold"), panel])
 
 
 def stack(panels: Sequence[Panel]) -> Panel:

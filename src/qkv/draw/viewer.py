@@ -22,6 +22,8 @@ from qkv.types import AttentionMap, Trace, renders
 
 _LIMIT = 20_000_000  # bytes of a page, past which browsers and mail make trouble
 _FINE = 2**18  # up to so many weights, each travels in 16 bits
+_CELLS = 2**27  # past so many weights, each a byte, browsers run out of memory before 20 MB are full
+_SIDES = [2048, 1024, 512, 256, 128, 64]  # the most queries and keys of a map that is drawn
 _DRAWN = 24  # up to so many queries and keys, the page holds a figure for readers that run no scripts
 
 
@@ -43,12 +45,16 @@ _LADDER = [Rounding(255, 1 / part) for part in (2048, 1024, 512, 256, 128, 64)]
 
 @dataclass(frozen=True)
 class _Packed:
-    """What the page's script reads of a map, the largest error of a weight in it, and the row sum that moved most."""
+    """What the page's script reads of a map, and what the page says of it.
+
+    The largest error of a weight, the row sum that moved most, and whether cells are blocks.
+    """
 
     fields: dict[str, Any]
     error: float
     row_sum: float
     row_sum_was: float
+    blocks: bool
 
 
 def attention_page(
@@ -62,7 +68,8 @@ def attention_page(
 
     Weights travel as whole steps of their row, compressed: 16 bits each on a small page; on a larger one a row's
     largest weight is at most 255 steps, and steps grow until the page is at most 20 MB. The page states the largest
-    error and the row sum that this moves furthest.
+    error and the row sum that this moves furthest. Where no steps are coarse enough, or a map is too long to be drawn,
+    an overview by blocks takes its place, and the page says so.
 
     Args:
         maps: one a layer.
@@ -82,9 +89,10 @@ def attention_page(
     """
     if not maps:
         raise InputError("there is no attention map to show", expected="at least one map", got="none")
-    maps = [drawable(attention) for attention in maps]
     packed, rounding = _packed_to_fit(maps)
     worst = max(packed, key=lambda one: abs(one.row_sum - one.row_sum_was))
+    if any(one.blocks for one in packed):
+        caption = f"{caption} An overview: its cells are blocks of tokens.".lstrip()
     data = {
         "title": title,
         "caption": caption,
@@ -98,8 +106,7 @@ def attention_page(
     }
     # Inside a script element only "<" could end it; JSON may spell it as an escape.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    first = maps[0].mean()
-    figure = attention_svg(first) if max(first.weights.shape) <= _DRAWN else ""
+    figure = attention_svg(maps[0].mean()) if _longest(maps[:1]) <= _DRAWN else ""
     figure = figure.replace(' xmlns="http://www.w3.org/2000/svg"', "")  # HTML knows what an <svg> is
     body = (
         f'<main class="viewer"><p>Drawn with JavaScript, in browsers from 2023 on.</p>{figure}</main>\n'
@@ -150,27 +157,50 @@ def quantise(
 
 
 def _packed_to_fit(maps: Sequence[AttentionMap]) -> tuple[list[_Packed], Rounding]:
-    """All maps at the finest rounding with which they go into one page."""
-    small = sum(attention.weights.numel() for attention in maps) <= _FINE
-    for rounding in [_FINEST, *_LADDER] if small else _LADDER:
-        room, packed = _LIMIT, []
-        for attention in maps:
-            packed.append(_packed(attention, rounding))
-            # What the script reads is text inside a page, so its length in UTF-8 is what it takes.
-            room -= len(json.dumps(packed[-1].fields, ensure_ascii=False).encode())
-            if room < 0:
-                break
-        else:
-            return packed, rounding
+    """All maps at the finest rounding, and in the smallest blocks, with which they go into one page."""
+    for side in _sides(maps):
+        drawn = [drawable(attention, side) for attention in maps]
+        small = sum(attention.weights.numel() for attention in drawn) <= _FINE
+        for rounding in [_FINEST, *_LADDER] if small else _LADDER:
+            room, packed = _LIMIT, []
+            for whole, attention in zip(maps, drawn, strict=True):
+                packed.append(_packed(attention, whole, rounding))
+                # What the script reads is text inside a page, so its length in UTF-8 is what it takes.
+                room -= len(json.dumps(packed[-1].fields, ensure_ascii=False).encode())
+                if room < 0:
+                    break
+            else:
+                return packed, rounding
     raise InputError(
         "these maps do not go into one page",
         expected=f"a page of at most {_LIMIT // 10**6} MB",
-        got=f"{sum(attention.weights.numel() for attention in maps):,} weights",
+        got=f"{sum(attention.heads for attention in maps):,} heads of {len(maps):,} maps",
         hint="fewer layers or heads a page",
     )
 
 
-def _packed(attention: AttentionMap, rounding: Rounding) -> _Packed:
+def _longest(maps: Sequence[AttentionMap]) -> int:
+    return max(len(labels) for attention in maps for labels in (attention.query_labels, attention.key_labels))
+
+
+def _sides(maps: Sequence[AttentionMap]) -> list[int]:
+    """How long a side may be drawn, from the longest that a browser holds: all of it, or less and less."""
+    longest = _longest(maps)
+
+    def cells(side: int) -> int:
+        sides = ((one.heads, min(len(one.query_labels), side), min(len(one.key_labels), side)) for one in maps)
+        return sum(map(math.prod, sides))
+
+    first = min(longest, _SIDES[0])
+    return [side for side in (first, *(side for side in _SIDES if side < first)) if cells(side) <= _CELLS]
+
+
+def _packed(attention: AttentionMap, whole: AttentionMap, rounding: Rounding) -> _Packed:
+    """`attention` as it is drawn of `whole`."""
+    facts, sides = describe(whole), (len(whole.query_labels), len(whole.key_labels))
+    blocks = attention.weights.shape[1:] != sides
+    if blocks:
+        facts += f", of {sides[0]:,} × {sides[1]:,} by blocks (a mean over their queries of the sum over their keys)"
     weights = attention.weights.detach().cpu().float()
     form = "i2"
     if rounding.levels < 256:
@@ -183,7 +213,7 @@ def _packed(attention: AttentionMap, rounding: Rounding) -> _Packed:
     raw = steps.numpy().astype("<f4").tobytes() + counts.numpy().astype(np.dtype(form).newbyteorder("<")).tobytes()
     fields = {
         "layer": attention.layer,
-        "facts": describe(attention),
+        "facts": facts,
         "signed": attention.signed,
         "heads": attention.heads,
         "queries": [visible(label) for label in attention.query_labels],
@@ -191,7 +221,7 @@ def _packed(attention: AttentionMap, rounding: Rounding) -> _Packed:
         "form": form,
         "packed": base64.b64encode(_deflated(raw)).decode(),
     }
-    return _Packed(fields, float((restored - weights).abs().max()), float(sums[moved]), float(were[moved]))
+    return _Packed(fields, float((restored - weights).abs().max()), float(sums[moved]), float(were[moved]), blocks)
 
 
 def _deflated(raw: bytes) -> bytes:
