@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 import torch
@@ -33,6 +34,16 @@ def test_by_hand():
     assert list(found) == list(expected)
     for name, values in expected.items():
         torch.testing.assert_close(found[name], torch.tensor(values), msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_between_two_texts_by_hand():
+    # Two queries, three keys, the last a separator: one reads the first key, one the two others alike.
+    weights = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]]])
+    found = head_statistics(weights, torch.tensor([False, False, True]), kind="cross")
+    expected = {"entropy": math.log(2) / 2, "first": 0.5, "separators": 0.25, "overlap": 0.0}
+    assert {name: value.item() for name, value in found.items()} == pytest.approx(expected)
+    square = weights_of(2, 3)
+    assert torch.equal(head_statistics(square, kind="cross")["entropy"], head_statistics(square)["entropy"])
 
 
 @given(st.integers(1, 5), st.integers(1, 11), st.sampled_from([0.0, 1.0, 1e4]), st.integers(0, 100))
@@ -73,11 +84,16 @@ def test_gradients():
 @pytest.mark.usefixtures("no_shape_hook")
 @pytest.mark.parametrize("statistic", [head_statistics, head_overlap])
 def test_what_is_refused(statistic):
-    with pytest.raises(InputError, match=r"weights are not those of heads over one text.*got \(2, 3, 5\)"):
-        statistic(torch.rand(2, 3, 5))
-    with pytest.raises(InputError, match=r"weights are not those of heads over one text.*got \(2, 0, 0\)"):
-        statistic(torch.rand(2, 0, 0))
+    for shape in ((2, 0, 3), (2, 3, 0), (3, 3)):
+        with pytest.raises(InputError, match=rf"weights are not those of heads\..*got {re.escape(str(shape))}"):
+            statistic(torch.rand(*shape))
     with pytest.raises(InputError, match=r"weights are negative in places.*Got a smallest one of -0.5"):
         statistic(torch.tensor([[[1.5, -0.5], [0.0, 1.0]]]))
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+def test_what_self_attention_is_not():
+    with pytest.raises(InputError, match=r"not those of heads over one text.*got \(2, 3, 5\).*Try: kind='cross'"):
+        head_statistics(torch.rand(2, 3, 5))
     with pytest.raises(InputError, match=r"separators do not fit the weights. Expected 3 of them; got \(2,\)"):
         head_statistics(weights_of(2, 3), torch.tensor([True, False]))

@@ -2,15 +2,16 @@ from pathlib import Path
 from typing import Annotated
 
 import pytest
+import torch
 from pydantic import PositiveInt
 
 from qkv import recipes
 from qkv.errors import InputError, StoppedError
 from qkv.recipes import translate
-from qkv.recipes.base import PARTED, Reporter, command, configure, sweep, validated, verb
+from qkv.recipes.base import PARTED, Reporter, command, configure, head_table, sweep, validated, verb
 from qkv.recipes.base import run as run_recipe
 from qkv.train import RunFolder
-from qkv.types import Config, Run
+from qkv.types import AttentionMap, Config, Run
 
 
 class Recipe:
@@ -167,3 +168,18 @@ def test_sweeps_that_cannot_be_start_nothing(tmp_path):
     swept(Recipe(), tmp_path)
     with pytest.raises(InputError, match=r"a run with other settings stands here\. Try: another --out"):
         swept(Recipe(), tmp_path, preset="tiny")
+
+
+def test_a_row_for_each_head():
+    itself, facts = torch.eye(3)[None], ("captured", "softmax")
+    own = AttentionMap(itself, "abc", "abc", "layers.0", "self", *facts)
+    signed = AttentionMap(-itself, "abc", "abc", "layers.1", "self", *facts, signed=True)
+    other = AttentionMap(torch.tensor([[[0.25, 0.75]]]).expand(2, 1, 2), "x", "..", "layers.2", "cross", *facts)
+    alone = {"layer": 0, "head": 0, "entropy": 0, "distance": 0, "itself": 1, "previous": 0, "next": 0}
+    assert head_table([own]) == [alone | {"first": pytest.approx(1 / 3), "overlap": 0}]  # no separators, no column
+    # Negative weights are no shares; what another text is asked has no places; the first token is no separator.
+    first, *rest = head_table([own, signed, other], {"c", "."})
+    assert first["separators"] == pytest.approx(1 / 3)
+    assert [(row["layer"], row["head"]) for row in rest] == [(2, 0), (2, 1)]
+    assert [row["separators"] for row in rest] == [0.75, 0.75]
+    assert set(rest[0]) == {"layer", "head", "entropy", "first", "separators", "overlap"}

@@ -10,8 +10,7 @@ import torch
 
 from qkv.errors import InputError
 from qkv.recipes.base import attended
-from qkv.recipes.pretrained import head_table, is_published, show
-from qkv.types import AttentionMap
+from qkv.recipes.pretrained import is_published, show
 
 SIZES = {
     "vocab_size": 13,
@@ -61,14 +60,6 @@ def test_the_figure_is_what_was_asked_for(folder):
         attended(shown.maps, layer=None, head=2)
 
 
-def test_a_table_without_separators_has_no_such_column():
-    one = AttentionMap(torch.eye(3)[None], "abc", "abc", "layers.0", "self", "captured", "softmax")
-    assert head_table([one]) == [
-        {"layer": 0, "head": 0, "entropy": 0, "distance": 0, "itself": 1, "previous": 0, "next": 0}
-        | {"first": pytest.approx(1 / 3), "overlap": 0}
-    ]
-
-
 def test_on_the_command_line(qkv_cli, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the folder itself may be read-only
     answer = qkv_cli("show", folder, "the river", "banks", "--layer", 2, "--style", "lines", "--json")
@@ -105,6 +96,16 @@ def test_figures_for_paper_on_the_command_line(qkv_cli, folder, tmp_path):
     refused = qkv_cli(*asked, "--solid", 0.1, "--dashed", 0.2)
     assert refused.code == 2
     assert "the thresholds of the lines are out of order" in refused.err
+
+
+def test_figures_of_a_long_text_are_overviews(qkv_cli, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("qkv.cli.look._LONGEST", 3)
+    answer = qkv_cli("show", folder, "the river", "--out", tmp_path / "river")
+    assert (answer.code, answer.out) == (0, "[CLS] the river [SEP]\n")
+    assert "more than 3 tokens: a cell of the figures is a block of them" in answer.err
+    drawn = "".join(ElementTree.parse(tmp_path / "river.svg").getroot().itertext())
+    assert "[CLS] ... the" in drawn
+    assert '"queries":["[CLS]","the","river","[SEP]"]' in (tmp_path / "river.html").read_text(encoding="utf-8")
 
 
 def test_what_is_a_published_model(folder, tmp_path):

@@ -77,6 +77,18 @@ def test_maps_fit_their_labels_and_sum_to_one(runs, name):
     assert layers >= ({"decoder.attention"} if name == "rnn-attention" else {"encoder.layers.0.self_attn"})
 
 
+@pytest.mark.parametrize("name", ["rnn-attention", "transformer"])
+def test_every_head_has_its_numbers(runs, name):
+    shown = translate.show(runs[name], "deux trois sept")
+    heads = [(place, head) for place, one in enumerate(shown.maps) for head in range(one.heads) if place > 0]
+    assert [(row["layer"], row["head"]) for row in shown.heads] == heads
+    for row in shown.heads:
+        one = shown.maps[row["layer"]]
+        assert ("distance" in row) == (one.kind == "self")
+        ends = torch.tensor([label == "<eos>" for label in one.key_labels])
+        assert row["separators"] == pytest.approx(float(one.weights[row["head"]][:, ends].sum(-1).mean()), abs=1e-6)
+
+
 def test_the_figure_is_of_the_layer_and_head_asked_for(runs):
     run = runs["transformer"]
     whole = translate.show(run, "deux trois")

@@ -3,14 +3,16 @@
 import itertools
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import torch
 from pydantic import BeforeValidator, ValidationError
 
 from qkv.errors import InputError, StoppedError, unknown_name
+from qkv.functional import head_statistics
 from qkv.train import Progress, RunFolder, flat
 from qkv.types import AttentionMap, Config, Json, Run
 
@@ -52,6 +54,28 @@ def attended(maps: Sequence[AttentionMap], *, layer: int | None, head: int | Non
         raise InputError(f"no layer {layer}", expected=f"0 to {len(maps) - 1}", got=str(layer))
     chosen = maps if layer is None else [maps[layer]]
     return AttentionMap.mean_of([attention if head is None else attention.head(head) for attention in chosen])
+
+
+def head_table(maps: Sequence[AttentionMap], separators: Collection[str] = ()) -> list[Json]:
+    """A row for each head: `layer`, which counts the maps, `head`, and its `head_statistics`.
+
+    Args:
+        maps: one a layer; those whose weights may be negative are no shares, and have no rows.
+        separators: tokens that stand for none of the text, counted as such but where they come first.
+
+    >>> one = AttentionMap(torch.eye(2)[None], "ab", "ab", "layers.0", "self", "captured", "softmax")
+    >>> head_table([one])[0]["itself"]
+    1.0
+    """
+    rows = []
+    for layer, attention in enumerate(maps):
+        if attention.signed:
+            continue
+        apart = torch.tensor([place > 0 and label in separators for place, label in enumerate(attention.key_labels)])
+        statistics = head_statistics(attention.weights, apart if separators else None, kind=attention.kind)
+        for head, values in enumerate(zip(*(column.tolist() for column in statistics.values()), strict=True)):
+            rows.append({"layer": layer, "head": head, **dict(zip(statistics, values, strict=True))})
+    return rows
 
 
 @runtime_checkable

@@ -1,19 +1,14 @@
 """A published encoder, looked into: what its heads attend to in a text, and what each of them does."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
 from qkv import files
-from qkv.functional import head_statistics
 from qkv.models import BertEncoder, BertTokens
 from qkv.models.bert import CONFIG, TOKENS, WEIGHTS
-from qkv.recipes.base import Shown, attended
+from qkv.recipes.base import Shown, attended, head_table
 from qkv.trace import record
-from qkv.types import AttentionMap, Json
 
 
 def is_published(path: Path) -> bool:
@@ -44,8 +39,7 @@ def show(
     with record() as trace, torch.no_grad():
         encoder(batch.ids, batch.real, batch.types)
     read, maps = batch.tokens[0], trace.maps(batch.tokens[0])
-    separators = batch.special[0].clone()
-    separators[0] = False  # the first token has a column of its own
+    special = {token for token, apart in zip(read, batch.special[0].tolist(), strict=True) if apart}
     caption = f"{path.resolve().name}: what each token attends to, in {len(maps)} layers of {maps[0].heads} heads"
     return Shown(
         text=" ".join(read),
@@ -53,20 +47,5 @@ def show(
         figure=attended(maps, layer=layer, head=head),
         caption=caption,
         document={"tokens": list(read)},
-        heads=head_table(maps, separators),
+        heads=head_table(maps, special),
     )
-
-
-def head_table(maps: Sequence[AttentionMap], separators: Bool[Tensor, " length"] | None = None) -> list[Json]:
-    """A row for each head of each map of self-attention: `layer`, counted in `maps`, `head`, and its statistics.
-
-    >>> one = AttentionMap(torch.eye(2)[None], "ab", "ab", "layers.0", "self", "captured", "softmax")
-    >>> head_table([one])[0]["itself"]
-    1.0
-    """
-    rows = []
-    for layer, attention in enumerate(maps):
-        statistics = head_statistics(attention.weights, separators)
-        for head, values in enumerate(zip(*(column.tolist() for column in statistics.values()), strict=True)):
-            rows.append({"layer": layer, "head": head, **dict(zip(statistics, values, strict=True))})
-    return rows

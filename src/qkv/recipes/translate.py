@@ -45,7 +45,7 @@ from qkv.models import (
     TranslationTransformer,
 )
 from qkv.nn import AttentionConfig, AttentionOptions, FormName
-from qkv.recipes.base import Reporter, Shown, attended, command, validated
+from qkv.recipes.base import Reporter, Shown, attended, command, head_table, validated
 from qkv.recipes.translate_report import report
 from qkv.trace import record
 from qkv.train import FitConfig, RunFolder, TranslationScores, fit, mean_loss, translation_scores
@@ -246,7 +246,9 @@ class Translator:
         figure = attended(across, layer=layer, head=head)
         rest = [map_ for map_ in maps if map_.kind != "cross"]
         caption = f"What each token of “{translation}” attended to in “{text}”"
-        return Shown(translation, [figure, *across, *rest], figure, caption, {"prediction": translation})
+        maps, end = [figure, *across, *rest], self.source.tokens([self.source.eos_id])
+        heads = [row for row in head_table(maps, end) if row["layer"] > 0]  # the figure is no head but a mean
+        return Shown(translation, maps, figure, caption, {"prediction": translation}, heads)
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         most = self.config.transformer.max_length - 1  # the end of the sentence takes one
