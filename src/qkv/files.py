@@ -93,6 +93,20 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> Path:
 
 
 @contextlib.contextmanager
+def create_bytes(path: str | Path) -> Iterator[IO[bytes]]:
+    """Opens a file to write, whole or not at all; one that ends in `.gz` or `.zst` is compressed."""
+    with atomic(path) as temporary, temporary.open("wb") as raw:
+        if Path(path).suffix == ".gz":
+            with gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as file:
+                yield file  # pyright: ignore[reportReturnType] - it writes bytes, which is all that is asked
+        elif Path(path).suffix == ".zst":
+            with zstandard.ZstdCompressor().stream_writer(raw, closefd=False) as file:
+                yield file  # pyright: ignore[reportReturnType] - as above
+        else:
+            yield raw
+
+
+@contextlib.contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Hands out an empty folder to fill; when the block ends without an error it takes the place of `path` whole.
 

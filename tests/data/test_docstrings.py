@@ -1,6 +1,5 @@
 import numpy as np
 
-from qkv.data import docstring_vectors
 from qkv.data.docstrings import _cooccurrence, docstrings
 
 
@@ -15,13 +14,3 @@ def test_docstrings_are_those_of_the_library():
     texts = docstrings()
     assert any(text.startswith("JSON (JavaScript Object Notation)") for text in texts)
     assert len(texts) > 3000
-
-
-def test_words_that_mean_alike_stand_near():
-    vectors = docstring_vectors()
-    assert len(set(vectors.words)) == len(vectors.words)
-    assert np.isfinite(vectors.matrix).all()
-    unit = vectors.matrix / np.linalg.norm(vectors.matrix, axis=1, keepdims=True)
-    for word, like, unlike in (("string", "strings", "thread"), ("file", "filename", "integer")):
-        a, b, c = (unit[vectors.words.index(one)] for one in (word, like, unlike))
-        assert a @ b > a @ c + 0.1

@@ -4,11 +4,11 @@ import math
 import pytest
 import torch
 
-from qkv.data import EmbeddedSentence
 from qkv.errors import DataError, InputError
 from qkv.functional import naive_softmax_attention
 from qkv.recipes.explain import Matrices, attend, observations, worked
 from qkv.recipes.explain_inputs import read_given, setting
+from qkv.vectors import EmbeddedSentence
 
 
 def drawn(seed: int = 0) -> torch.Generator:

@@ -12,8 +12,10 @@ from cyclopts import CycloptsError
 
 from qkv.cli import (  # noqa: F401 - each registers its commands
     about,
+    glove,
     look,
     runs,
+    vectors,
 )
 from qkv.cli.console import app, people
 from qkv.errors import QkvError

@@ -1,8 +1,7 @@
 """Data: readers, vocabularies, batches and generators. Raw things come in, batches go out."""
 
 from qkv.data.batches import PairBatches, batch_of, source_batch
-from qkv.data.docstrings import docstring_vectors
-from qkv.data.embeddings import Coverage, Vectors, read_vectors, vectors_for
+from qkv.data.docstrings import docstring_counts, docstrings
 from qkv.data.generated import date_pair, number_pair, numbers_and_dates
 from qkv.data.images import Images, digits, read_images
 from qkv.data.pairs import (
@@ -18,19 +17,15 @@ from qkv.data.pairs import (
     sentence_key,
     split_pairs,
 )
-from qkv.data.sentence import DOCSTRINGS, EmbeddedSentence, embed_sentences, words_of
-from qkv.data.sets import SETS, NamedSet, find, sha256_of, verify
+from qkv.data.sets import SETS, NamedSet, find, present_word_sets, sha256_of, verify
 from qkv.data.tokens import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Vocabulary, train_vocabulary, word_of
 
 __all__ = [
     "BOS_ID",
-    "DOCSTRINGS",
     "EOS_ID",
     "PAD_ID",
     "SETS",
     "UNK_ID",
-    "Coverage",
-    "EmbeddedSentence",
     "Images",
     "NamedSet",
     "Pair",
@@ -39,29 +34,26 @@ __all__ = [
     "Skipped",
     "Split",
     "TextFile",
-    "Vectors",
     "Vocabulary",
     "batch_of",
     "date_pair",
     "digits",
-    "docstring_vectors",
-    "embed_sentences",
+    "docstring_counts",
+    "docstrings",
     "find",
     "group_references",
     "normalise_text",
     "number_pair",
     "numbers_and_dates",
+    "present_word_sets",
     "read_images",
     "read_pairs",
     "read_texts",
-    "read_vectors",
     "sentence_key",
     "sha256_of",
     "source_batch",
     "split_pairs",
     "train_vocabulary",
-    "vectors_for",
     "verify",
     "word_of",
-    "words_of",
 ]

@@ -1,20 +1,13 @@
-"""Word vectors without a download: counted over the docstrings of Python's own library.
-
-A stand-in, small and quick, so that what needs vectors runs on a fresh machine; vectors trained in a room of their own
-will take its place.
-"""
+"""A text without a download, the docstrings of Python's own library, and what is counted over it."""
 
 import re
 import sysconfig
-from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64
 from scipy.sparse import coo_array, csr_array
 from sklearn.decomposition import TruncatedSVD
-
-from qkv.data.embeddings import Vectors
 
 DIM = 50
 _WINDOW, _FEWEST = 5, 10
@@ -22,17 +15,12 @@ _LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2
 _TRIPLE = re.compile(r"(\"\"\"|''')(.*?)\1", re.DOTALL)
 
 
-@cache
-def docstring_vectors() -> Vectors:
-    """Vectors of the words in lower case that stand ten times or more in docstrings of Python's standard library.
+def docstring_counts() -> tuple[list[str], Float32[np.ndarray, "words dim"]]:
+    """The words in lower case that stand ten times or more in docstrings of Python's standard library, and vectors.
 
     Words within five of one another are counted, weighted by the inverse of their distance as GloVe's counts are
     (Pennington et al. 2014, section 4.2). The vectors are the truncated singular value decomposition `U sqrt(S)` of
     `log(1 + counts)`, so products of two words tell how often they stand together. The same Python gives the same ones.
-
-    >>> vectors = docstring_vectors()
-    >>> vectors.dim, "dictionary" in vectors.words
-    (50, True)
     """
     texts = [re.findall(r"[a-z]+", text.lower()) for text in docstrings()]
     names, counts = np.unique([word for text in texts for word in text], return_counts=True)
@@ -44,7 +32,7 @@ def docstring_vectors() -> Vectors:
     counted = _cooccurrence(ids, len(words))
     counted.data = np.log1p(counted.data)
     projected = svd.fit_transform(counted)
-    return Vectors(words, (projected / np.sqrt(svd.singular_values_)).astype(np.float32))
+    return words, (projected / np.sqrt(svd.singular_values_)).astype(np.float32)
 
 
 def _cooccurrence(ids: Int64[np.ndarray, " positions"], size: int) -> csr_array:

@@ -46,7 +46,84 @@ SETS: dict[str, NamedSet] = {
         licence="PDDL 1.0",
         source="Pennington, Socher and Manning, nlp.stanford.edu/projects/glove",
     ),
+    "nlm-250": NamedSet(
+        description="372,500 4-grams of short English sentences over 250 words and a mask, 46,500 more for validation",
+        file="nlm-250/ngrams_masked.npz",
+        sha256="be7017fdf48c1e45b7677639ed55d2176e5e546e4ec2c3beace75c75368d38c2",
+        licence="none stated",
+        source="University of Toronto, teaching material of CSC321 and CSC413",
+    ),
+    "wordsim353": NamedSet(
+        description="relatedness of 183 pairs of words, of WordSim-353's",
+        file="word-similarity/wordsim353.tsv",
+        sha256="58158c330767226358425b15879a8d45890c7fe230d8c1655d6c81903b1cdbcd",
+        licence="CC BY 4.0",
+        source="Finkelstein and others 2002",
+    ),
+    "simlex999": NamedSet(
+        description="similarity of 509 pairs of words, of SimLex-999's",
+        file="word-similarity/simlex999.tsv",
+        sha256="d543509f02282a4bf00571cceed7871b545ed49daad1c675c40cfa304cced74d",
+        licence="free for research",
+        source="Hill, Reichart and Korhonen 2015",
+    ),
+    "men3000": NamedSet(
+        description="relatedness of 1,470 pairs of words, of MEN's 3,000",
+        file="word-similarity/men3000.tsv",
+        sha256="a74b6083d530de865e95c8ed75ab10168ad4dd271f7d27651e95032eaa3bbea5",
+        licence="CC BY",
+        source="Bruni, Tran and Baroni 2014",
+    ),
+    "rg65": NamedSet(
+        description="similarity of 30 pairs of words, of the 65 of Rubenstein and Goodenough",
+        file="word-similarity/rg65.tsv",
+        sha256="5a7ac235357bf8bdc0af96375bd6d7a8656d5ef83c960bf0edea2ffb2b8d24f4",
+        licence="not stated",
+        source="Rubenstein and Goodenough 1965",
+    ),
+    "mturk771": NamedSet(
+        description="relatedness of 389 pairs of words, of MTurk-771's",
+        file="word-similarity/mturk771.tsv",
+        sha256="32f6f3dd01503be741660cad85cb7ce8b066bd446206d5976b1a381ce81e6814",
+        licence="not stated",
+        source="Halawi and others 2012",
+    ),
+    "rw2034": NamedSet(
+        description="similarity of 1,047 pairs of rare words, of Stanford's 2,034",
+        file="word-similarity/rw2034.tsv",
+        sha256="5ec99ab6e538552a0f6f945882236657b39d66143dd45da7e47fb5c4cf208e52",
+        licence="not stated",
+        source="Luong, Socher and Manning 2013",
+    ),
+    "simverb3500": NamedSet(
+        description="similarity of 1,738 pairs of verbs, of SimVerb-3500's",
+        file="word-similarity/simverb3500.tsv",
+        sha256="aaeb564ee70eda75afe2c34dc27a171f209a2b3eabbbf6ea485bd1b7c4b35cd2",
+        licence="not stated",
+        source="Gerz and others 2016",
+    ),
+    "questions-words": NamedSet(
+        description="9,759 analogies in 14 categories, of Google's 19,544",
+        file="word-similarity/questions-words.txt",
+        sha256="91c98684e7a18c3ffd039f89dd6a9c8f501b54c82affa1865aa8fabbd5aae553",
+        licence="Apache 2.0",
+        source="Mikolov and others 2013",
+    ),
 }
+
+
+def present_word_sets() -> list[str]:
+    """The names of the sets that word vectors are judged by and that are on this machine.
+
+    Raises:
+        DataError: there are none.
+    """
+    names = [name for name, known in SETS.items() if known.file.startswith("word-similarity/")]
+    root = os.environ.get("QKV_DATA")
+    present = [name for name in names if root and (Path(root) / SETS[name].file).exists()]
+    if not present:
+        find(names[0])  # says what is missing, and where
+    return present
 
 
 def find(name: str | Path) -> Path:

@@ -9,16 +9,16 @@ import torch
 from pydantic import PositiveInt
 
 from qkv import files
-from qkv.data import DOCSTRINGS, EmbeddedSentence, embed_sentences
-from qkv.data.sentence import Unknown
 from qkv.functional import naive_softmax_attention
 from qkv.recipes.base import Reporter, command, validated
 from qkv.recipes.contextualize_report import report
 from qkv.recipes.contextualize_search import Found, Trials, ascend, random_trials
 from qkv.recipes.explain import Matrices, attend
 from qkv.recipes.explain_inputs import read_given
+from qkv.recipes.word_vectors import DOCSTRINGS, embedded
 from qkv.train import RunFolder
 from qkv.types import Config, Json
+from qkv.vectors import EmbeddedSentence, Unknown
 
 
 class ContextualizeConfig(Config):
@@ -27,7 +27,7 @@ class ContextualizeConfig(Config):
     sentence: str = "the value of the key is returned if the key is in the dictionary"
     """The sentence."""
     vectors: str = DOCSTRINGS
-    """A file of word vectors (GloVe or word2vec), a named set, or `docstrings`."""
+    """A file of word vectors (GloVe, word2vec, fastText, npz, safetensors), a named set, or `docstrings`."""
     unknown: Unknown = "drop"
     """Words without a vector: `drop` them, give them a vector of `zero`s, or `stop`."""
     word: str | None = None
@@ -56,7 +56,7 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
     """Does what the folder's configuration says, from the beginning; leaves result, report and found matrices."""
     config = validated(ContextualizeConfig, folder.config)
     began = time.monotonic()
-    (sentence,) = embed_sentences([config.sentence], config.vectors, unknown=config.unknown)
+    (sentence,) = embedded([config.sentence], config.vectors, unknown=config.unknown)
     if sentence.missing:
         reporter.say(f"no vector for {', '.join(sentence.missing)}: {_TOLD[config.unknown]}")
     x = sentence.vectors

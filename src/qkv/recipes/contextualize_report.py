@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 
 from qkv import draw
-from qkv.data import EmbeddedSentence
 from qkv.draw import Curve, Facts, Figure, Heading, Paragraph, Preformatted, Table
 from qkv.draw.report import Block
 from qkv.draw.steps import number
 from qkv.recipes.contextualize_search import Trials
 from qkv.recipes.explain import attention_map, observations
 from qkv.types import Run, Trace
+from qkv.vectors import EmbeddedSentence
 
 _ENTRIES = 6
 

@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from qkv.data import EmbeddedSentence
 from qkv.draw.steps import Observation, Worked, WorkedStep
 from qkv.errors import InputError
 from qkv.functional import softmax_attention_weights
 from qkv.trace import record, step
 from qkv.types import AttentionMap, Json, Trace
+from qkv.vectors import EmbeddedSentence
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from qkv import files
-from qkv.data import DOCSTRINGS, EmbeddedSentence, embed_sentences
-from qkv.data.sentence import Unknown
 from qkv.errors import DataError, InputError
 from qkv.recipes.contextualize_search import ascend
 from qkv.recipes.explain import Matrices
+from qkv.recipes.word_vectors import DOCSTRINGS, embedded
+from qkv.vectors import EmbeddedSentence, Unknown
 
 QueryKey = Literal["none", "random", "learned", "given"]
 
@@ -111,7 +111,7 @@ def setting(
     Args:
         sentence: its words ask; where left out, `given` has the inputs.
         against: its words are asked; those of `sentence` itself where left out.
-        vectors, unknown: as in `embed_sentences`.
+        vectors, unknown: as in `embedded`.
         given: what a file of matrices holds.
         query_key: where query and key matrices come from; `given` where a file has them, else `none`. `learned` ones
             are found by gradient ascent on the weight of `to` in the row of `word`.
@@ -176,8 +176,8 @@ def _gathered(
             got="neither" if sentence is None else "both",
         )
     texts = [text for text in (sentence, against) if text is not None]
-    embedded = iter(embed_sentences(texts, vectors, unknown=unknown) if texts else ())
-    x, y = (next(embedded) if text is not None else own for text, own in ((sentence, given.x), (against, given.y)))
+    found = iter(embedded(texts, vectors, unknown=unknown) if texts else ())
+    x, y = (next(found) if text is not None else own for text, own in ((sentence, given.x), (against, given.y)))
     assert x is not None
     if y is not None and y.vectors.shape[1] != x.vectors.shape[1] and given.matrices == Matrices():
         raise InputError(

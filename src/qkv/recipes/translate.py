@@ -16,7 +16,6 @@ from torch import Tensor
 from qkv import files
 from qkv.data import (
     SETS,
-    Coverage,
     Pair,
     PairBatches,
     Split,
@@ -32,8 +31,8 @@ from qkv.data import (
     source_batch,
     split_pairs,
     train_vocabulary,
-    vectors_for,
     verify,
+    word_of,
 )
 from qkv.errors import InputError, RunError
 from qkv.models import (
@@ -50,6 +49,7 @@ from qkv.recipes.translate_report import report
 from qkv.trace import record
 from qkv.train import FitConfig, RunFolder, TranslationScores, fit, mean_loss, translation_scores
 from qkv.types import AttentionMap, Config, Json, Run
+from qkv.vectors import Coverage, vectors_for
 
 GENERATED = "numbers-and-dates"
 """The embedded default: French number words and dates to English."""
@@ -438,7 +438,8 @@ def _vectors(
     found = {}
     for side, vocabulary in vocabularies.items():
         if config.embeddings is not None and config.embeddings_side in (side, "both"):
-            found[side] = vectors_for(vocabulary, find(config.embeddings))
+            words = [word_of(piece) for piece in vocabulary.pieces]
+            found[side] = vectors_for(words, find(config.embeddings), pad_id=vocabulary.pad_id)
             reporter.say(f"pretrained vectors for {found[side][1].share:.0%} of the {side} tokens")
     return found
 

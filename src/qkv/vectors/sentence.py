@@ -1,24 +1,19 @@
-"""A sentence as the vectors of its words, from a file of vectors or those counted over docstrings."""
+"""A sentence as the vectors of its words."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from qkv.data.docstrings import docstring_vectors
-from qkv.data.embeddings import Vectors, read_vectors
-from qkv.data.sets import find
 from qkv.errors import InputError, unknown_name
+from qkv.vectors.word_vectors import WordVectors
 
-DOCSTRINGS = "docstrings"
 Unknown = Literal["drop", "zero", "stop"]
-_UNKNOWN: tuple[Unknown, ...] = ("drop", "zero", "stop")
 
 
 @dataclass(frozen=True)
@@ -71,41 +66,41 @@ def words_of(sentence: str) -> list[str]:
     return re.findall(r"\w+?(?=n't\b)|n't\b|'\w+|\d+(?:[.,]\d+)+|\w+(?:-\w+)*|[^\w\s]", sentence)
 
 
+def spellings(words: Iterable[str]) -> set[str]:
+    """What a file is asked for, for words to be found as they stand or in lower case."""
+    return {form for word in words for form in (word, word.lower())}
+
+
 def embed_sentences(
-    sentences: Sequence[str], vectors: str | Path | Vectors = DOCSTRINGS, *, unknown: Unknown = "drop"
+    sentences: Sequence[str], vectors: WordVectors, *, unknown: Unknown = "drop"
 ) -> list[EmbeddedSentence]:
     """The vector of each word, or of the word in lower case.
 
     Args:
-        sentences: all that are looked up in one reading.
-        vectors: a named set, the path of a file, `docstrings`, or vectors that were read already.
+        sentences: each becomes the vectors of its words.
+        vectors: where words are looked up.
         unknown: what becomes of words without a vector: `drop` them, give them a vector of `zero`s, or `stop`.
 
     Raises:
         InputError: a sentence without words, or of which no word has a vector; with `stop`, any word without one.
-        DataError: vectors that cannot be read.
 
-    >>> vectors = Vectors(["the", "bank"], np.array([[1.0, 0.0], [3.0, 4.0]], dtype=np.float32))
+    >>> vectors = WordVectors(["the", "bank"], np.array([[1.0, 0.0], [3.0, 4.0]]))
     >>> (sentence,) = embed_sentences(["The Bank closed"], vectors)
     >>> sentence.words, sentence.missing
     (['The', 'Bank'], ['closed'])
     """
-    if unknown not in _UNKNOWN:
-        raise unknown_name("way with unknown words", unknown, _UNKNOWN)
+    if unknown not in get_args(Unknown):
+        raise unknown_name("way with unknown words", unknown, get_args(Unknown))
     parted = [words_of(sentence) for sentence in sentences]
     if not all(parted):
         raise InputError(
             "a sentence without words", expected="at least one word", got=repr(sentences[parted.index([])])
         )
-    if not isinstance(vectors, Vectors):
-        asked = {form for words in parted for word in words for form in (word, word.lower())}
-        vectors = docstring_vectors() if str(vectors) == DOCSTRINGS else read_vectors(find(vectors), asked)
     return [_embedded(words, vectors, unknown) for words in parted]
 
 
-def _embedded(words: list[str], vectors: Vectors, unknown: Unknown) -> EmbeddedSentence:
-    rows = {word: row for row, word in enumerate(vectors.words)}
-    matches = [rows.get(word, rows.get(word.lower())) for word in words]
+def _embedded(words: list[str], vectors: WordVectors, unknown: Unknown) -> EmbeddedSentence:
+    matches = [vectors.row_of(word) for word in words]
     missing = list(dict.fromkeys(word for word, row in zip(words, matches, strict=True) if row is None))
     if missing and (unknown == "stop" or len(missing) == len(set(words))):
         raise InputError(

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from qkv.data import EmbeddedSentence, Vectors, embed_sentences, words_of
 from qkv.errors import InputError
+from qkv.vectors import EmbeddedSentence, WordVectors, embed_sentences, spellings, words_of
 
-VECTORS = Vectors(["to", "be", "Paris"], np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], dtype=np.float32))
+VECTORS = WordVectors(["to", "be", "Paris"], np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], dtype=np.float32))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,5 @@ def test_words_by_name_and_by_position():
             sentence.position(word)
 
 
-def test_docstrings_are_the_default():
-    (sentence,) = embed_sentences(["the value of the key"])
-    assert sentence.vectors.shape == (5, 50)
-    assert torch.equal(sentence.vectors[0], sentence.vectors[3])
+def test_a_file_is_asked_for_words_as_they_stand_and_in_lower_case():
+    assert spellings(["To", "be"]) == {"To", "to", "be"}
