@@ -4,6 +4,7 @@ from qkv.data.batches import PairBatches, batch_of, source_batch
 from qkv.data.docstrings import docstring_counts, docstrings
 from qkv.data.generated import date_pair, number_pair, numbers_and_dates
 from qkv.data.images import Images, digits, read_images
+from qkv.data.ngrams import NGrams, read_ngrams
 from qkv.data.pairs import (
     Pair,
     PairFile,
@@ -27,6 +28,7 @@ __all__ = [
     "SETS",
     "UNK_ID",
     "Images",
+    "NGrams",
     "NamedSet",
     "Pair",
     "PairBatches",
@@ -47,6 +49,7 @@ __all__ = [
     "numbers_and_dates",
     "present_word_sets",
     "read_images",
+    "read_ngrams",
     "read_pairs",
     "read_texts",
     "sentence_key",
