@@ -212,6 +212,8 @@ def encoder(**options: Any) -> nn.TransformerEncoder:
     return nn.TransformerEncoder(layer, 2)
 
 
+# torch says so once, wherever a padding mask first takes its fused path.
+prototype = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype")
 PADDED = torch.arange(LENGTH) >= torch.tensor([LENGTH, 4, 2])[:, None]
 
 
@@ -239,7 +241,7 @@ class Idle(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype")
+@prototype
 def test_fused_blocks_stay_fused_at_padded_positions_too():
     model, x = encoder().eval(), torch.randn(BATCH, LENGTH, EMBED)
     with torch.no_grad():
@@ -479,6 +481,7 @@ def test_layers_are_chosen_by_path_place_and_pattern():
 # -- around it -------------------------------------------------------------------------------------------------------
 
 
+@prototype
 def test_an_error_leaves_nothing_behind():
     model, x = encoder().eval(), torch.randn(BATCH, LENGTH, EMBED)
     with torch.no_grad():
@@ -501,6 +504,7 @@ def test_an_error_inside_the_model_can_be_caught_inside_the_block():
     assert trace.names == ["layers.0.self_attn.weights", "layers.1.self_attn.weights"]
 
 
+@prototype
 def test_a_nested_block_records_for_itself_alone():
     model, x = encoder().eval(), torch.randn(BATCH, LENGTH, EMBED)
     ours = TransformerEncoderLayer(EMBED, HEADS, 31).eval()
@@ -574,6 +578,22 @@ def test_flex_attention_is_named():
         record(model),
     ):
         model(torch.randn(1, 2, 16, 8))
+
+
+@pytest.mark.usefixtures("no_shape_hook")
+def test_what_is_missed_beside_what_is_recorded_is_named():
+    from torch.nn.attention.flex_attention import flex_attention
+
+    model = nn.Sequential(Call(self_attention), Call(lambda x: flex_attention(x, x, x)))
+    with (
+        warnings.catch_warnings(record=True) as warned,
+        record(model) as trace,
+    ):
+        warnings.simplefilter("always")
+        model(torch.randn(1, 2, 16, 8))
+    assert trace.names == ["0.weights"]
+    told = [one for one in warned if "flex_attention in 1, which hands out no weights" in str(one.message)]
+    assert [one.filename for one in told] == [__file__]
 
 
 def test_traced_models_are_named():

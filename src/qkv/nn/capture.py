@@ -70,6 +70,9 @@ def record(
         InputTypeError: a `model` that is not a module.
         InputError: a traced model; choices that cannot be made; at the end of the block, that nothing was recorded.
 
+    Warns:
+        UserWarning: at the end of the block, of attention that could not be recorded beside some that was.
+
     >>> model = nn.TransformerEncoderLayer(6, nhead=2, batch_first=True).eval()
     >>> with record(model) as recorded, torch.no_grad():
     ...     output = model(torch.randn(1, 5, 6))
@@ -108,6 +111,8 @@ def record(
         yield capture
     if not capture.attention():
         raise capture.nothing()
+    if capture.missed:
+        warnings.warn(f"not recorded: {'; '.join(sorted(capture.missed))}", stacklevel=3)  # past `contextmanager`
 
 
 # -- what is watched -------------------------------------------------------------------------------------------------
