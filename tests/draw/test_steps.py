@@ -1,4 +1,7 @@
 import html
+import shutil
+import subprocess
+from dataclasses import replace
 
 import pytest
 import torch
@@ -76,6 +79,22 @@ def test_latex_is_escaped_and_balanced(worked):
     assert bare.count("{") == bare.count("}")
     for environment in ("array", "itemize", "document"):
         assert text.count(rf"\begin{{{environment}}}") == text.count(rf"\end{{{environment}}}") > 0
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_compiles(worked, tmp_path):
+    words = r"a_b \ {c} #1 ~ ^ $ 5 % & <eos> | √2 · −1 “é”"
+    labels = ["i", words]
+    odd = [
+        replace(step, heading=words, words=words, rows=labels, columns=step.columns and labels) for step in worked.steps
+    ]
+    seen = [Observation(words, (("i", 1.0),))]
+    text = worked_latex(replace(worked, title=words, notes=[words], steps=odd, observations=seen), entries=11)
+    (tmp_path / "steps.tex").write_text(text, encoding="utf-8")
+    options = ["-interaction=nonstopmode", "-halt-on-error", "-draftmode"]
+    ran = subprocess.run(["pdflatex", *options, "steps.tex"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout[-800:]
+    assert "Missing character" not in ran.stdout
 
 
 def test_the_page_is_whole_and_has_the_figure(worked):

@@ -19,7 +19,7 @@ _FIGURE_CELLS = 40_000
 _LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "-", "·": r"\ensuremath{\cdot}",
-    "√": r"\ensuremath{\surd}",
+    "√": r"\ensuremath{\surd}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
 })  # fmt: skip
 
 
