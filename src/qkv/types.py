@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float32, Int, Int64
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
@@ -344,6 +345,51 @@ def _blocks(labels: Sequence[str], size: int) -> list[str]:
 def _block_sums(x: Tensor, size: int, dim: int) -> Tensor:
     """The sums over blocks of `size` entries along `dim`."""
     return torch.stack([block.sum(dim) for block in x.split(size, dim)], dim)
+
+
+@dataclass(frozen=True)
+class WordMap:
+    """Words laid out on a plane; `vectors.layout` makes it, `draw.word_map` shows it.
+
+    Attributes:
+        words: the most frequent first, as their vectors stand in their file: labels are drawn in this order.
+        xy: the place of each.
+        cluster: the number of each word's cluster.
+        cluster_names: what each cluster is called, by its number.
+        neighbours: the words nearest to each in the space of its vectors, nearest first, by their places in `words`.
+        kept: the share of those neighbours that are nearest on the map too, a mean over words.
+        title: what the vectors are called.
+        method: how the words were laid out.
+    """
+
+    words: Sequence[str]
+    xy: Float32[np.ndarray, "words 2"]
+    cluster: Int64[np.ndarray, " words"]
+    cluster_names: Sequence[str]
+    neighbours: Int64[np.ndarray, "words neighbours"]
+    kept: float
+    title: str
+    method: str
+
+    def __post_init__(self) -> None:
+        count = len(self.words)
+        shapes = {"xy": (count, 2), "cluster": (count,), "neighbours": (count, *self.neighbours.shape[1:])}
+        for name, shape in shapes.items():
+            got = getattr(self, name).shape
+            if got != shape:
+                raise InputError(f"{name} does not fit {count:,} words", expected=str(shape), got=str(got))
+        if not np.isfinite(self.xy).all():
+            raise InputError("xy holds NaN or infinity", expected="a place for each word")
+        for name, most in (("cluster", len(self.cluster_names)), ("neighbours", count)):
+            numbers = getattr(self, name)
+            if numbers.size and not (numbers.min() >= 0 and numbers.max() < most):
+                raise InputError(f"{name} names what is not there", expected=f"0 to {most - 1}")
+
+    def _repr_html_(self) -> str:
+        return render("html", self)
+
+    def _repr_svg_(self) -> str:
+        return render("svg", self)
 
 
 @dataclass(frozen=True)

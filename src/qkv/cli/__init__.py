@@ -16,6 +16,7 @@ from qkv.cli import (  # noqa: F401 - each registers its commands
     look,
     runs,
     vectors,
+    word_map,
 )
 from qkv.cli.console import app, people
 from qkv.errors import QkvError

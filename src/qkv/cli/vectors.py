@@ -34,7 +34,7 @@ def nearest(
     """
     if not words:
         raise InputError("no word to look up", expected="one or more", hint="qkv vectors nearest docstrings array")
-    known = _opened(vectors)
+    known = opened(vectors)
     asked: list[Any] = [list(words)] if minus else list(words)
     found = [known.nearest(one, minus or (), top=top, by=by) for one in asked]
     document = {
@@ -66,7 +66,7 @@ def analogy(
     as_json: AsJson = False,
 ) -> None:
     """Answer an analogy: `qkv vectors analogy FILE man king woman` asks what is to woman as king is to man."""
-    found = _opened(vectors).analogy(a, b, c, top=top, method=method)
+    found = opened(vectors).analogy(a, b, c, top=top, method=method)
     document = {"vectors": vectors, "question": [a, b, c], "method": method, "answers": _plain(found)}
     answer(document, _listed(f"{a} : {b} :: {c} : ?", found), as_json=as_json)
 
@@ -84,7 +84,7 @@ def score(
     from qkv.vectors import score as score_on
 
     judged = [read_set(find(name)) for name in sets or present_word_sets()]
-    known = _opened(vectors)
+    known = opened(vectors)
     metrics: dict[str, float | None] = {}
     details, lines = [], []
     for one in judged:
@@ -117,13 +117,14 @@ def convert(
     as_json: AsJson = False,
 ) -> None:
     """Write vectors in another format: the ending says which. `.npz` opens at once."""
-    known = _opened(vectors)
+    known = opened(vectors)
     path = known.save(out)
     document = {"vectors": vectors, "out": str(path), "words": len(known), "dim": known.dim}
     answer(document, f"{path}: {len(known):,} words, {known.dim} dimensions", as_json=as_json)
 
 
-def _opened(name: str) -> Any:
+def opened(name: str) -> Any:
+    """The vectors of that name; what is left out of their file is told to people."""
     from qkv.recipes.word_vectors import open_vectors
 
     with _warnings_told():

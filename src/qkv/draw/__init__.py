@@ -36,6 +36,7 @@ from qkv.draw.steps import (
     worked_text,
 )
 from qkv.draw.viewer import attention_page
+from qkv.draw.word_map import word_map_facts, word_map_page, word_map_png, word_map_svg
 
 __all__ = [
     "Bar",
@@ -66,6 +67,10 @@ __all__ = [
     "report_page",
     "svg",
     "table_markdown",
+    "word_map_facts",
+    "word_map_page",
+    "word_map_png",
+    "word_map_svg",
     "worked_latex",
     "worked_markdown",
     "worked_page",

@@ -26,3 +26,11 @@ def page(title: str, body: str, styles: str, script: str = "") -> str:
         f"<title>{html.escape(title)}</title>\n"
         f"<style>\n{static('page.css')}{styles}</style>\n</head>\n<body>\n{body}\n{module}</body>\n</html>\n"
     )
+
+
+def framed(document: str, title: str, *, height: int) -> str:
+    """A page for a notebook's cell, in a frame of its own: nothing in it meets other cells."""
+    return (
+        f'<iframe srcdoc="{html.escape(document)}" sandbox="allow-scripts" title="{html.escape(title)}" '
+        f'style="width:100%;height:{height}px;border:0"></iframe>'
+    )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from qkv.draw.attention import DASHED, SOLID, attention_svg, describe, drawable
 from qkv.draw.label import visible
-from qkv.draw.page import page, static
+from qkv.draw.page import framed, page, static
 from qkv.errors import InputError
 from qkv.types import AttentionMap, Trace, renders
 
@@ -133,12 +133,8 @@ def trace_cell(trace: Trace) -> str:
 
 
 def _framed(maps: Sequence[AttentionMap], title: str) -> str:
-    inside = html.escape(attention_page(maps, title=title))
     height = min(820, 330 + 34 * max(max(attention.weights.shape[1:]) for attention in maps))
-    return (
-        f'<iframe srcdoc="{inside}" sandbox="allow-scripts" title="{html.escape(title)}" '
-        f'style="width:100%;height:{height}px;border:0"></iframe>'
-    )
+    return framed(attention_page(maps, title=title), title, height=height)
 
 
 def quantise(
