@@ -124,6 +124,13 @@ def test_small_numbers_have_short_names_and_many_decades_few_lines():
     assert "0.00000001" not in words
 
 
+def test_values_that_lie_close_have_steps_between_powers_of_ten():
+    figure = svg(
+        panels([Panel("loss", "loss", [Line("asymmetric", [1, 8, 64], [77_958.0, 72_806.0, 87_940.0])])], x="d")
+    )
+    assert re.findall(r">(\d\d,000)<", figure) == ["75,000", "80,000", "85,000"]
+
+
 def test_a_png_is_as_large_as_asked():
     small, large = (struct.unpack(">II", png(CHARTS["bars"](), scale=scale)[16:24]) for scale in (1, 3))
     assert large == pytest.approx([3 * side for side in small], abs=3)

@@ -303,7 +303,15 @@ def _panel(chart: Panel, x: str, names: Sequence[str]) -> alt.LayerChart:
 
 
 def _round_numbers(values: Sequence[int | float]) -> list[float]:
-    """Powers of ten around `values`: some of them where there are many, twice and five times as much where few."""
+    """Powers of ten around `values`: some of them where there are many, twice and five times as much where few.
+
+    Between values so close that neither would lie, steps as of a linear axis.
+    """
+    least, span = min(values), max(values) - min(values)
+    if 0 < span < least:
+        decade = 10.0 ** math.floor(math.log10(span / 6))
+        step = next(digit * decade for digit in (2, 5, 10) if span <= 6 * digit * decade)
+        return [step * count for count in range(math.ceil(least / step), math.floor((least + span) / step) + 1)]
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     digits = (1, 2, 5) if high - low <= 2 else (1,)
     step = -(-(high - low) // 8) or 1
