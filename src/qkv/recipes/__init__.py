@@ -35,6 +35,12 @@ RECIPES = {
         real_data="any vectors file (GloVe, word2vec; also gzip or zstd)",
         compares="raw similarity, scaled, random and learned query and key matrices",
     ),
+    "glove": Entry(
+        summary="GloVe without weights: exact and by descent, loss against dimension, over-fitting, maps of words.",
+        default_data="the docstrings of Python's library",
+        real_data="any text, or n-grams (npz)",
+        compares="asymmetric and symmetric, exact and descent, dimensions",
+    ),
     "digits": Entry(
         summary="Attention between images: which pictures attend to which, and what their weighted sums look like.",
         default_data="the handwritten digits that scikit-learn carries",
