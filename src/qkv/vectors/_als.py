@@ -61,7 +61,7 @@ class LeastSquares:
         inner = counts.indptr[bounds[part] : bounds[part + 1] + 1]
         groups = bounds[part] + _even(inner, self._threads * _GROUPS_PER_THREAD)
         with _blas.limit(limits=1, user_api="blas"):
-            for _ in in_threads(run, list(pairwise(groups)), self._threads):
+            for _ in in_threads(run, list(pairwise(groups.tolist())), self._threads):
                 pass
 
     def _solve(self, side: int, counts: "_Weighted", rows: tuple[int, int]) -> None:
@@ -109,7 +109,7 @@ class _Weighted(NamedTuple):
         def of(rows: tuple[int, int]) -> float:
             return _loss_of_rows(*self, *rows, *tables)
 
-        return sum(in_threads(of, list(pairwise(bounds)), threads))
+        return sum(in_threads(of, list(pairwise(bounds.tolist())), threads))
 
 
 def weighted_loss(
@@ -199,7 +199,8 @@ def _solve_in_place(a, size, pivot):
 def _approach_rows(indptr, indices, logs, weights, begin, end, held, moving, own_bias, held_bias, ridge):
     """A few conjugate gradient steps (Hestenes and Stiefel 1952) from each row of `moving` towards its minimum."""
     dim = held.shape[1] - 2
-    x, residual, direction, image = (np.empty(dim + 1, np.float32) for _ in range(4))
+    x, residual = np.empty(dim + 1, np.float32), np.empty(dim + 1, np.float32)
+    direction, image = np.empty(dim + 1, np.float32), np.empty(dim + 1, np.float32)
     for row in range(begin, end):
         if indptr[row] == indptr[row + 1]:
             continue

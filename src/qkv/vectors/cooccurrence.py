@@ -341,7 +341,8 @@ class _Matrix:
         places = np.empty(offsets[-1], np.int64)
         _gather_places(self.corpus.stream, first, last, offsets, places)
         longest = self.longest[first:last]
-        most = min(self.memory // (8 * self.threads * _ENTRY), longest.sum() // (self.threads * _TASKS_PER_THREAD))
+        share = int(longest.sum()) // (self.threads * _TASKS_PER_THREAD)
+        most = min(self.memory // (8 * self.threads * _ENTRY), share, _TASK_ENTRIES)
         size = len(self.corpus.words)
 
         def rows(group: tuple[int, int]) -> _Rows:
@@ -353,7 +354,7 @@ class _Matrix:
             count = _count_rows(stream, places, own, self.weights, self.symmetric, size, lengths, indices, values)
             return _Rows(lengths, indices[:count].copy(), values[:count].copy())
 
-        return in_threads(rows, _cut(longest, min(most, _TASK_ENTRIES)), self.threads)
+        return in_threads(rows, _cut(longest, most), self.threads)
 
     def _kept_part(self, shards: Path, first: int, last: int) -> list[_Rows]:
         """The same from a file, which is written first where it is not there."""

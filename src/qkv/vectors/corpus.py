@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Literal, no_type_check
 
 import numpy as np
-from jaxtyping import Int, Int32, Int64
+from jaxtyping import Int32, Int64, UInt8
 
 from qkv.compiled import compiled
 from qkv.errors import DataError, InputError, InputTypeError, unknown_name
@@ -220,7 +220,7 @@ class Spool:
         if self._file is None and self._bytes <= self._limit:
             return
         with storage(tempfile.gettempdir()):
-            self._file = self._file or tempfile.TemporaryFile(prefix="qkv-")  # noqa: SIM115 - closed with this
+            self._file = self._file or tempfile.TemporaryFile(prefix="qkv-")  # noqa: SIM115 - see below
             for held in self._held:
                 held.tofile(self._file)
         self._held.clear()
@@ -231,6 +231,10 @@ class Spool:
             return np.concatenate(self._held) if self._held else np.empty(0, self._dtype)
         self._file.flush()
         return np.memmap(self._file, self._dtype, "r+").view(np.ndarray)
+
+    def __del__(self) -> None:
+        if self._file is not None:
+            self._file.close()  # what is mapped stays
 
 
 _LEFT_OUT = -2
@@ -247,7 +251,7 @@ class _WordTable:
         self._keys, self._ends = np.zeros(1 << 16, np.uint64), np.zeros((1 << 16) + 1, np.int64)
         self._slots, self._bytes = np.full(1 << 17, _EMPTY, np.int32), np.empty(1 << 20, np.uint8)
 
-    def numbers(self, text: Int[np.ndarray, " bytes"]) -> Iterator[Int32[np.ndarray, " positions"]]:
+    def numbers(self, text: UInt8[np.ndarray, " bytes"]) -> Iterator[Int32[np.ndarray, " positions"]]:
         """The numbers of the words in `text`."""
         at = 0
         while at < len(text):

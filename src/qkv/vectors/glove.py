@@ -193,8 +193,9 @@ class _Loop:
                 self._save(self.state)
                 saved = time.monotonic()
             if stop:
-                kept = "; all is kept" if self.state is not None else ""
-                raise StoppedError(f"stopped in epoch {self.epoch + 1} of {self.config.passes}{kept}", path=self.state)
+                kept, hint = ("; all is kept", "the same again, which goes on") if self.state is not None else ("", "")
+                told = f"stopped in epoch {self.epoch + 1} of {self.config.passes}{kept}"
+                raise StoppedError(told, hint=hint, path=self.state)
 
     def _step(self) -> None:
         """One unit of the epoch; the last one ends it."""
