@@ -18,8 +18,8 @@ Measure = Literal["cosine", "dot", "euclidean"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 _GROUP = 32
-_TILE_ROWS = 100 * _GROUP
-_MOST_QUERIES = 256  # a tile of 256 x 3,200 scores stays in a processor's cache
+_MOST_QUERIES = 256
+_TILE = 1 << 20  # scores at once, 4 MB of them: they stay in a processor's cache
 _MOST_CANDIDATES = 1 << 23
 
 Found = tuple[Int64[np.ndarray, "queries top"], Float64[np.ndarray, "queries top"]]
@@ -81,7 +81,7 @@ class Search:
         if not top:
             return np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0))
         block = max(1, min(_MOST_QUERIES, _MOST_CANDIDATES // (top * _GROUP * self.rows.shape[1])))
-        tile = torch.empty(block * _TILE_ROWS)
+        tile = torch.empty(max(_TILE, block * _GROUP))
         places = torch.cat([self._best(some, top, tile) for some in wanted.split(block)]) if len(wanted) else None
         index = np.empty((0, top), np.int64) if places is None else places.numpy()
         scores = exact_scores(queries, self.matrix, index, self.by)
@@ -92,11 +92,11 @@ class Search:
         self, queries: Float32[Tensor, "queries width"], top: int, tile: Float32[Tensor, " scores"]
     ) -> Int64[Tensor, "queries top"]:
         rows, count = self.rows, len(queries)
-        groups = -(-len(rows) // _GROUP)
+        groups, at_once = -(-len(rows) // _GROUP), len(tile) // count // _GROUP * _GROUP
         maxima = torch.empty(groups, count)
         asked = queries.T.contiguous()
-        for start in range(0, len(rows), _TILE_ROWS):
-            some = rows[start : start + _TILE_ROWS]
+        for start in range(0, len(rows), at_once):
+            some = rows[start : start + at_once]
             scores = tile[: len(some) * count].view(len(some), count)
             torch.mm(some, asked, out=scores)
             whole, first = len(some) // _GROUP * _GROUP, start // _GROUP
