@@ -61,8 +61,8 @@ class GloveConfig(Config):
     """Of a text: so many of the most frequent words."""
     window: PositiveInt = 1
     """Of a text: how many of the words that follow are counted; 1 counts consecutive pairs, as n-grams do."""
-    valid_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Of a text: the share of its documents that validation has."""
+    valid_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Of a text: the share of its documents that validation has; halves have counts of like size."""
 
     @model_validator(mode="after")
     def _one_choice_of_dimensions(self) -> "GloveConfig":

@@ -62,7 +62,8 @@ def report(
         Paragraph(
             f"{run.result['data']}. The loss is the sum of (w_i · w̃_j + b_i + b̃_j - log(X_ij + {config['delta']:g}))² "
             f"over all pairs of words, where X_ij counts how often j follows i; the symmetric model has w̃ = w, b̃ = b. "
-            f"Validation is the same sum against the logarithms of its own counts.{led}"
+            "Validation is the same sum against the logarithms of its own counts; where it has much less text than "
+            f"training, its logarithms are smaller, which no model knows of, and fewer dimensions are best.{led}"
         ),
         Heading("Loss against dimension"),
         Figure(draw.svg(sweep_chart(points)), "Both axes are logarithmic; losses still nearer to zero are left out."),
