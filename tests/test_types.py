@@ -1,6 +1,7 @@
 import dataclasses
 
 import hypothesis.strategies as st
+import numpy as np
 import pydantic
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from qkv import types
 from qkv.errors import InputError
-from qkv.types import AttentionMap, Config, Kept, PairBatch, Run, Step, Trace, render, renders
+from qkv.types import AttentionMap, Config, Kept, PairBatch, Run, Step, Trace, WordMap, render, renders
 
 
 def made(weights: Tensor, layer: str = "decoder", *, signed: bool = False) -> AttentionMap:
@@ -301,3 +302,25 @@ def test_largest_weights_that_cannot_be():
         made(weights).pooled(0)
     with pytest.raises(InputError, match=r"size cannot be that of a block\. Expected 1 or more; got -1"):
         made(weights).pooled(1, -1)
+
+
+# -- maps of words ---------------------------------------------------------------------------------------------------
+
+THREE = WordMap(
+    ["a", "b", "c"], np.eye(3, 2, dtype=np.float32), np.array([0, 1, 1]), ["x", "y"], np.array([[1], [2], [0]]),
+    1.0, "three", "by hand",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("words", ["a", "b"], r"xy does not fit 2 words\. Expected \(2, 2\); got \(3, 2\)"),
+        ("xy", np.float32([[0, 0], [0, np.inf], [0, 0]]), "xy holds NaN or infinity"),
+        ("cluster", np.array([0, 1, 2]), r"cluster names what is not there\. Expected 0 to 1"),
+        ("neighbours", np.array([[1], [0], [-1]]), r"neighbours names what is not there\. Expected 0 to 2"),
+    ],
+)
+def test_word_maps_that_cannot_be(field, value, message):
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(THREE, **{field: value})
