@@ -23,7 +23,15 @@ def test_docstrings_are_the_default():
     assert torch.equal(sentence.vectors[0], sentence.vectors[3])
 
 
-@pytest.mark.parametrize(("word", "like", "unlike"), [("string", "strings", "thread"), ("file", "filename", "integer")])
+@pytest.mark.parametrize(
+    ("word", "like", "unlike"),
+    [
+        ("array", "ndarray", "thread"),
+        ("file", "filename", "integer"),
+        ("thread", "threading", "array"),
+        ("string", "strings", "thread"),
+    ],
+)
 def test_words_that_mean_alike_stand_near(word, like, unlike):
     vectors = docstring_vectors()
     assert vectors.similarity(word, like) > vectors.similarity(word, unlike) + 0.1

@@ -1,7 +1,7 @@
 """Data: readers, vocabularies, batches and generators. Raw things come in, batches go out."""
 
 from qkv.data.batches import PairBatches, batch_of, source_batch
-from qkv.data.docstrings import docstring_counts, docstrings
+from qkv.data.docstrings import docstrings
 from qkv.data.generated import date_pair, number_pair, numbers_and_dates
 from qkv.data.images import Images, digits, read_images
 from qkv.data.ngrams import NGrams, read_ngrams
@@ -40,7 +40,6 @@ __all__ = [
     "batch_of",
     "date_pair",
     "digits",
-    "docstring_counts",
     "docstrings",
     "find",
     "group_references",

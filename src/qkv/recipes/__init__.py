@@ -31,7 +31,7 @@ RECIPES = {
     ),
     "contextualize": Entry(
         summary="See what each word of a sentence attends to, and send one word's attention to another.",
-        default_data="a sentence over vectors counted from the docstrings of Python's library",
+        default_data="a sentence over vectors trained from the docstrings of Python's library",
         real_data="any vectors file (GloVe, word2vec; also gzip or zstd)",
         compares="raw similarity, scaled, random and learned query and key matrices",
     ),
