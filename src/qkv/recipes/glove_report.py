@@ -208,6 +208,6 @@ def descent(run: Run, points: Sequence[Point]) -> str:
     return (
         f"{config['steps']:,} steps over all pairs at once, with a rate of {config['rate']:g} / V and normal initial "
         f"values of deviation {config['deviation']:g}. All descents took {descents:.1f} seconds, all optima "
-        f"{exact * 1e3:.1f} milliseconds. Training losses of descent are from {min(above):.2%} to {max(above):,.2%} "
-        "above the optimum, where that is not zero."
+        f"{exact * 1e3:.1f} milliseconds. Training losses of descent are from "
+        f"{min(above, default=0):.2%} to {max(above, default=0):,.2%} above the optimum, where that is not zero."
     )
