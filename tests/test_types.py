@@ -128,9 +128,9 @@ def test_rows_of_a_mean_still_sum_to_one(seed: int, heads: int):
 
 def test_maps_that_cannot_be():
     weights = torch.full((2, 3, 5), 0.2)
-    with pytest.raises(InputError, match=r"query labels of enc do not fit .*Expected 3 labels .*\(2, 3, 5\); got 2"):
+    with pytest.raises(InputError, match=r"query labels of enc do not fit .*Expected 3, .*\(2, 3, 5\); got 2"):
         AttentionMap(weights, ["a", "b"], list("abcde"), "enc", "self", "captured", "softmax")
-    with pytest.raises(InputError, match=r"key labels of enc do not fit .*Expected 5 labels .*; got 3"):
+    with pytest.raises(InputError, match=r"key labels of enc do not fit .*Expected 5, .*; got 3"):
         AttentionMap(weights, ["a", "b", "c"], ["a", "b", "c"], "enc", "self", "captured", "softmax")
     for bad in (float("nan"), float("inf")):
         with pytest.raises(InputError, match="weights of decoder hold NaN or infinity"):
