@@ -14,7 +14,20 @@ _HOME = {
     "Run": "qkv.types",
     "Trace": "qkv.types",
 }
-_ROOMS = ("data", "draw", "errors", "files", "functional", "models", "nn", "recipes", "trace", "train", "types", "vectors")
+_ROOMS = (
+    "data",
+    "draw",
+    "errors",
+    "files",
+    "functional",
+    "models",
+    "nn",
+    "recipes",
+    "trace",
+    "train",
+    "types",
+    "vectors",
+)
 
 __all__ = [*_HOME, *_ROOMS, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
