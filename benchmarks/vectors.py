@@ -43,7 +43,8 @@ def searching(vectors: WordVectors, peers: dict[str, Any], rounds: int) -> list[
     unit_queries = queries / np.linalg.norm(queries, axis=1, keepdims=True)
     index = peers["faiss"].IndexFlatIP(vectors.dim)
     index.add(unit)
-    theirs = peers["gensim.models"].KeyedVectors(vectors.dim, ROWS)
+    # Rows are appended: a count given here would leave as many rows of zeros before them to be searched.
+    theirs = peers["gensim.models"].KeyedVectors(vectors.dim)
     theirs.add_vectors(vectors.words, vectors.matrix)
     search = vectors.search("cosine")
     agree(search(queries, TOP), index.search(unit_queries, TOP))
