@@ -53,13 +53,16 @@ def test_a_stored_run_translates_as_the_trained_model_did(runs):
         assert again["metrics"] == pytest.approx(run.metrics, abs=1e-6)
 
 
-def test_company_and_order_change_no_translation(runs):
+def test_company_and_order_change_no_translation(runs, monkeypatch):
     texts = ["un", "deux trois quatre", "neuf", "", "zéro huit"]
     for run in runs.values():
         translator = Translator.load(run)
         together = translator.translate(texts, rows=3)
         assert together == [translator.translate([text])[0] for text in texts]
         assert translator.translate([]) == []
+        with monkeypatch.context() as patch:  # room for one sentence at a time
+            patch.setattr(translate, "_SEARCH_BYTES", 1)
+            assert translator.translate(texts) == together
 
 
 @pytest.mark.parametrize("name", ["rnn-attention", "transformer"])

@@ -15,6 +15,11 @@ from qkv.errors import InputError
 class DecodingState(Protocol):
     """What a model carries from one token to the next, a row for each sentence."""
 
+    @property
+    def nbytes(self) -> int:
+        """How much memory it takes."""
+        ...
+
     def select(self, rows: Int[Tensor, " rows"]) -> None:
         """Keeps these rows, in this order; a row may be taken twice."""
         ...

@@ -143,6 +143,10 @@ class RecurrentState:
     source_mask: Tensor
     keys: Tensor | None
 
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in (self.h, self.c, self.memory, self.keys) if part is not None)
+
     def select(self, rows: Int[Tensor, " rows"]) -> None:
         self.h, self.c = self.h[:, rows], self.c[:, rows]
         self.memory, self.source_mask = self.memory[rows], self.source_mask[rows]

@@ -136,6 +136,11 @@ class KeyValues:
         self.value[:, :, self.length : self.length + 1] = value
         self.length += 1
 
+    @property
+    def nbytes(self) -> int:
+        """How much it takes."""
+        return self.key.nbytes + self.value.nbytes
+
     def last(self, count: int | None = None) -> tuple[Tensor, Tensor]:
         """The keys and values of the last positions that are filled, or of all, as views."""
         start = 0 if count is None else max(self.length - count, 0)
@@ -155,6 +160,11 @@ class Summed:
     """The past as linear attention keeps it: of one size, however long it is."""
 
     state: LinearState
+
+    @property
+    def nbytes(self) -> int:
+        """How much it takes."""
+        return self.state.weighted.nbytes + self.state.total.nbytes
 
     def select(self, indices: Int[Tensor, " chosen"]) -> None:
         """Keeps these rows of the batch, in this order; a row may be left out or come more than once."""
@@ -383,6 +393,9 @@ class LinearAttention(AttentionForm):
         return Summed(linear_attention_start(nothing, nothing, self.feature_map))
 
     def keep(self, key, value, mask) -> Past:
+        keys, head_dim = key.shape[2:]
+        if keys * 2 * head_dim < self.feature_map.size(head_dim) * (head_dim + 1):  # less to keep, and to read
+            return super().keep(key, value, mask)
         return Summed(linear_attention_start(self._in_range(key), value, self.feature_map, mask))
 
     def step(self, query, key, value, past) -> Attended:
@@ -390,7 +403,10 @@ class LinearAttention(AttentionForm):
         output, past.state = linear_attention_step(query, key, value, past.state, self.feature_map, vanishing="zeros")
         return output, None
 
-    def read(self, query, past, mask=None) -> Attended:  # noqa: ARG002 - `keep` has left out what it hides
+    def read(self, query, past, mask=None) -> Attended:
+        if isinstance(past, KeyValues):
+            return super().read(query, past, mask)
+        # What the mask hides, `keep` has left out.
         return linear_attention_read(self._in_range(query), past.state, self.feature_map, vanishing="zeros"), None
 
     def _in_range(self, x: Tensor) -> Tensor:

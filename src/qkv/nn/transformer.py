@@ -126,6 +126,11 @@ class DecoderLayerCache:
     self_past: Past
     cross_past: Past
 
+    @property
+    def nbytes(self) -> int:
+        """How much it takes."""
+        return self.self_past.nbytes + self.cross_past.nbytes
+
     def select(self, indices: Int[Tensor, " chosen"]) -> None:
         """Keeps these rows of the batch, in this order; a row may be left out or come more than once."""
         self.self_past.select(indices)
@@ -142,6 +147,11 @@ class DecoderCache:
     max_length: int
     length: int = 0
     """How many positions are decoded."""
+
+    @property
+    def nbytes(self) -> int:
+        """How much it takes."""
+        return sum(layer.nbytes for layer in self.layers)
 
     def select(self, indices: Int[Tensor, " chosen"]) -> None:
         """Keeps these rows of the batch, in this order; a row may be left out or come more than once."""

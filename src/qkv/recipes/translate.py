@@ -171,6 +171,8 @@ def default_preset(config: TranslateConfig) -> str:
 
 # -- a trained model -------------------------------------------------------------------------------------------------
 
+_SEARCH_BYTES = 2**30  # what hypotheses keep; while they are reordered, and moved on, there are two of it
+
 
 @dataclass(frozen=True)
 class Translator:
@@ -200,20 +202,29 @@ class Translator:
         return self.model.source_embedding.weight.device
 
     def translate(self, texts: Sequence[str], *, rows: int = 256) -> list[str]:
-        """Translates `texts`, `rows` at once; neighbours in a batch are alike in length.
+        """Translates `texts`, `rows` at once, or fewer where each takes much memory; neighbours are alike in length.
 
         A text longer than the model has positions is read as far as they go.
         """
         encoded = self._encode(texts)
         order = sorted(range(len(texts)), key=lambda index: len(encoded[index]))
         translations = [""] * len(texts)
-        for start in range(0, len(order), rows):
-            some = order[start : start + rows]
+        while order:
+            some = order[: min(rows, self._fitting(encoded[order[:rows][-1]]))]
+            order = order[len(some) :]
             source, mask = (part.to(self.device) for part in source_batch([encoded[index] for index in some]))
             options = self._options(source.shape[1])
             for index, found in zip(some, self.model.translate(source, mask, options), strict=True):
                 translations[index] = self.target.decode(found.ids)
         return translations
+
+    def _fitting(self, ids: list[int]) -> int:
+        """How many sentences as long as this one can be searched at once."""
+        source, mask = (part.to(self.device) for part in source_batch([ids]))
+        options = self._options(source.shape[1])
+        with torch.inference_mode():
+            taken = self.model.start(source, mask, options.max_length).nbytes
+        return max(1, _SEARCH_BYTES // (taken * options.beam_size))
 
     def attention(self, text: str) -> tuple[str, list[AttentionMap]]:
         """The translation of `text`, and every attention map of the forward pass over both."""
