@@ -248,3 +248,17 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str | None]]:
                 yield number, line.rstrip(b"\r\n").decode()
             except UnicodeDecodeError:
                 yield number, None
+
+
+def read_text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """`read_lines` of a file that must be text all through.
+
+    Raises:
+        DataError: bytes that are not UTF-8, with the line.
+    """
+    for line, text in read_lines(path):
+        if text is None:
+            raise DataError(
+                "not text", expected="UTF-8", hint="the file in UTF-8 (iconv converts others)", path=path, line=line
+            )
+        yield line, text

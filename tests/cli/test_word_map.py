@@ -74,7 +74,7 @@ def test_what_cannot_be_mapped(qkv_cli, plane, tmp_path):
     latin.write_bytes(b"red\ncaf\xe9\n")
     for arguments, message in (
         (["--only", "red,gren,blue"], "no vector for 'gren'. Expected one of 7 words. Try: 'green'"),
-        (["--only", latin], f"{latin}, line 2: bytes that are not UTF-8"),
+        (["--only", latin], f"{latin}, line 2: not text"),
         (["--only", ","], "too few words for a map. Expected 3 or more; got 0"),
         (["--words", 2], "too few words for a map. Expected 3 or more; got 2"),
         (["--words", 0], "--words is too small. Expected at least 3; got 0"),

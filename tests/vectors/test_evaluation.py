@@ -104,7 +104,7 @@ def test_files_that_are_no_sets(tmp_path, text, message):
 
 def test_bytes_that_are_no_text(tmp_path):
     (tmp_path / "junk").write_bytes(b"a\tb\t1\n\xff\xfe\n")
-    with pytest.raises(DataError, match="line 2: not UTF-8"):
+    with pytest.raises(DataError, match="line 2: not text"):
         read_set(tmp_path / "junk")
 
 

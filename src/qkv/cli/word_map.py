@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from qkv.cli.console import AsJson, answer, say, vectors_app
 from qkv.cli.vectors import VectorsName, opened
-from qkv.errors import DataError, InputError
+from qkv.errors import InputError
 
 
 @vectors_app.command(name="map")
@@ -105,16 +105,11 @@ def _chosen(known: list[Any], count: int, only: str | None) -> list[str]:
 
 
 def _listed(only: str) -> list[str]:
-    from qkv.files import read_lines
+    from qkv.files import read_text_lines
 
     if not os.path.isfile(only):
         return [word for word in only.replace(",", " ").split() if word]
-    words = []
-    for line, word in read_lines(only):
-        if word is None:
-            raise DataError("bytes that are not UTF-8", path=only, line=line)
-        words += [word.strip()] if word.strip() else []
-    return words
+    return [word.strip() for _, word in read_text_lines(only) if word.strip()]
 
 
 def _title(name: str) -> str:

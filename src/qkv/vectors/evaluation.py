@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int64
 
 from qkv.errors import DataError, unknown_name
-from qkv.files import read_lines
+from qkv.files import read_text_lines
 from qkv.vectors.nearest import exact_scores
 from qkv.vectors.word_vectors import EPSILON, METHODS, Method, WordVectors
 
@@ -77,9 +77,7 @@ def read_set(path: str | Path) -> SimilaritySet | AnalogySet:
     pairs: list[tuple[str, str, float]] = []
     categories: dict[str, list[tuple[str, str, str, str]]] = {}
     questions: list[tuple[str, str, str, str]] | None = None
-    for line, text in read_lines(path):
-        if text is None:
-            raise DataError("not UTF-8", path=path, line=line)
+    for line, text in read_text_lines(path):
         if text.startswith(":"):
             questions = categories.setdefault(text[1:].strip(), [])
         elif questions is not None and text.strip():
