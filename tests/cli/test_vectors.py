@@ -70,7 +70,7 @@ def test_rows_left_out_are_told_to_people(qkv_cli, tmp_path):
     (tmp_path / "twice.txt").write_text("a 1 2\nb 2 1\na 3 4\n")
     answer = qkv_cli("vectors", "nearest", tmp_path / "twice.txt", "a", "--json")
     assert answer.json["queries"][0]["nearest"] == [{"word": "b", "score": pytest.approx(0.8)}]
-    assert "left out 1 rows: line 3 ('a' again, as on 1)" in answer.err
+    assert "left out 1 row: line 3 ('a' again, as on 1)" in answer.err
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,12 @@ def test_mapped_files_are_checked_when_used(tmp_path):
         vectors.index("a")
     with pytest.raises(NotFiniteError, match="row 1"):
         vectors.nearest(np.ones(2))
+    with pytest.raises(InputError, match="the word 'a' stands twice"):
+        vectors.save(tmp_path / "v.txt")
+    np.savez(tmp_path / "v.npz", words=np.array(["a", "b"]), matrix=np.array([[1, 0], [np.nan, 0]], "f"))
+    with pytest.raises(NotFiniteError, match="the vector of 'b'"):
+        WordVectors.load(tmp_path / "v.npz").save(tmp_path / "v.txt")
+    assert not (tmp_path / "v.txt").exists()
 
 
 def test_one_word():

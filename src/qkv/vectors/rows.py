@@ -72,7 +72,8 @@ def read_rows(path: Path, asked: Collection[str] | None = None) -> tuple[list[st
         unit = "row" if layout.binary else "line"
         told = [f"{unit} {line} ({why})" for line, why in sorted(found.left_out)[:_TOLD]]
         told += ["more"] * (len(found.left_out) > _TOLD)
-        warnings.warn(f"{path}: left out {len(found.left_out):,} rows: {', '.join(told)}", stacklevel=2)
+        rows = "1 row" if len(found.left_out) == 1 else f"{len(found.left_out):,} rows"
+        warnings.warn(f"{path}: left out {rows}: {', '.join(told)}", stacklevel=2)
     return found.words, found.matrix
 
 

@@ -56,10 +56,13 @@ class WordVectors:
         self.matrix: Float32[np.ndarray, "words dim"] = matrix.astype(np.float32, copy=False)
         self._searches: dict[Measure, Search] = {}
         if check:
-            _ = self.key_to_index
-            finite = np.isfinite(self.matrix).all(axis=1)
-            if not finite.all():
-                raise NotFiniteError(f"NaN or infinity in the vector of {self.words[int(finite.argmin())]!r}")
+            self._require_sound()
+
+    def _require_sound(self) -> None:
+        _ = self.key_to_index
+        finite = np.isfinite(self.matrix).all(axis=1)
+        if not finite.all():
+            raise NotFiniteError(f"NaN or infinity in the vector of {self.words[int(finite.argmin())]!r}")
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -77,7 +80,14 @@ class WordVectors:
         return cls(*formats.read(path, words), check=False)
 
     def save(self, path: str | Path) -> Path:
-        """Writes a file in the format of its ending: see `qkv.vectors.formats.write`."""
+        """Writes a file in the format of its ending: see `qkv.vectors.formats.write`.
+
+        Raises:
+            InputError: no format has that ending, or holds such a word; a word twice, as a mapped file may have it.
+            NotFiniteError: NaN or infinity.
+            StorageError: the file cannot be written.
+        """
+        self._require_sound()
         return formats.write(path, self.words, self.matrix)
 
     # -- looking up --------------------------------------------------------------------------------------------------
