@@ -43,15 +43,29 @@ def test_text_alone_and_counts_in_parts_train_the_same(qkv_cli, text, tmp_path):
     np.testing.assert_allclose(WordVectors.load(merged).matrix, WordVectors.load(whole).matrix, atol=1e-2)
 
 
+def test_ngrams_are_counted_by_consecutive_pairs(qkv_cli, tmp_path):
+    grams = np.array([[0, 1, 2], [1, 2, 2]])
+    np.savez(tmp_path / "grams.npz", vocab=np.array(["a", "b", "c"]), train_inputs=grams, valid_inputs=grams[:1])
+    answer = qkv_cli("vectors", "count", tmp_path / "grams.npz", "--out", tmp_path / "counts.npz")
+    assert answer.code == 0, answer.err
+    counts = Cooccurrence.load(tmp_path / "counts.npz")
+    assert counts.words == ["a", "b", "c"]
+    np.testing.assert_array_equal(counts.toarray(), [[0, 1, 0], [0, 0, 2], [0, 0, 1]])  # a b, b c twice, c c
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["count", "{text}", "--out", "{out}.txt"], "counts are kept as npz"),
+        (["count", "--packages", "nosuchpackage", "--out", "{out}"], "no package 'nosuchpackage'"),
+        (["count", "{text}", "--packages", "numpy", "--out", "{out}"], "--packages beside texts"),
         (["count", "{text}", "--window", "0", "--out", "{out}"], "window is too small"),
         (["count", "nowhere.txt", "--out", "{out}"], "no such file"),
         (["count", "{text}", "--min-count", "99", "--out", "{out}"], "no word is left in the vocabulary"),
         (["train", "{text}", "--dim", "8", "--out", "{out}"], "more dimensions than words"),
         (["train", "{text}", "--dim", "0", "--out", "{out}"], "--dim cannot be used"),
         (["train", "{text}", "--out", "{out}.pdf"], "no format has the ending"),
+        (["train", "{text}", "--out", "{out}.gz"], "no format has the ending"),
         (["train", "{text}", "{out}", "--out", "{out}"], "texts and counts together"),
         (["train", "{out}", "--out", "{out}"], "no such file"),
     ],

@@ -182,6 +182,12 @@ def test_a_stopped_count_goes_on(tmp_path, monkeypatch):
         count_cooccurrence(text, min_count=1, shards=tmp_path, progress=stop)
     kept = len(list(tmp_path.rglob("*.npz")))
     assert kept > 0
+    damaged = next(tmp_path.rglob("0-*.npz"))
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:31])
+    with pytest.raises(DataError, match="a damaged part of a count"):
+        count_cooccurrence(text, min_count=1, shards=tmp_path)
+    damaged.write_bytes(whole)
     made = []
     part = cooccurrence._Matrix._part
     monkeypatch.setattr(cooccurrence._Matrix, "_part", lambda self, *rows: made.append(rows) or part(self, *rows))

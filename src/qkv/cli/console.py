@@ -31,7 +31,19 @@ Exit codes: 0 done, 1 a check found something wrong, 2 the input was unusable.""
 )
 run_app = App(name="run", help="Run a recipe: `qkv run RECIPE --help` lists its settings.")
 compare_app = App(name="compare", help="Put runs side by side: one table with 95 % intervals, one chart.")
-vectors_app = App(name="vectors", help="Word vectors: count, train, look up, score, convert, map.")
+vectors_app = App(
+    name="vectors",
+    help="Word vectors: count, train, look up, score, convert, map.",
+    help_epilogue="""Examples:
+
+  qkv vectors nearest docstrings array file thread         no file needed\n
+  qkv vectors nearest vectors.txt king woman --minus man\n
+  qkv vectors count books/ --out counts.npz\n
+  qkv vectors train counts.npz --dim 100 --out vectors.npz\n
+  qkv vectors map vectors.npz other.vec.gz                 side by side\n
+
+Exit codes: 0 done, 2 the input was unusable.""",
+)
 app.command(run_app)
 app.command(compare_app)
 app.command(vectors_app)

@@ -12,7 +12,14 @@ from qkv.errors import InputError
 
 Texts = Annotated[
     Path,
-    Parameter(help="Files of text, folders of them, gzip and zstd too. By default the docstrings of Python's library."),
+    Parameter(
+        help="Files of text, folders of them, gzip and zstd too; or one npz file of n-grams, whose consecutive pairs "
+        "are counted as they are. By default docstrings."
+    ),
+]
+Packages = Annotated[
+    str | None,
+    Parameter(help="Of docstrings: installed packages beside Python's library, parted by commas; by default numpy."),
 ]
 Threads = Annotated[int | None, Parameter(help="Processor threads.")]
 Tokens = Annotated[
@@ -54,6 +61,7 @@ def count(
     shards: Annotated[
         Path | None, Parameter(help="A folder to keep finished parts in: a count that was stopped goes on from there.")
     ] = None,
+    packages: Packages = None,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
@@ -63,8 +71,10 @@ def count(
     several counts, and merges them.
     """
     use_threads(threads)
+    if out.suffix != ".npz":
+        raise InputError("counts are kept as npz", expected="--out with the ending .npz", got=str(out))
     counted = _counted(
-        texts, tokens=tokens, lower=lower, documents=documents, min_count=min_count, max_words=max_words,
+        texts, packages, tokens=tokens, lower=lower, documents=documents, min_count=min_count, max_words=max_words,
         words=None if vocabulary is None else _words(vocabulary), window=window, weighting=weighting,
         symmetric=not directional, memory_mb=memory_mb, shards=shards,
     )  # fmt: skip
@@ -102,6 +112,7 @@ def train(
     weighting: Weighting = "harmonic",
     directional: Directional = False,
     memory_mb: MemoryMb = None,
+    packages: Packages = None,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
@@ -120,7 +131,7 @@ def train(
         "learning_rate": learning_rate, "ridge": ridge,
     }  # fmt: skip
     config = validated(GloveConfig, {name: value for name, value in given.items() if value is not None})
-    _require_ending(out, formats)
+    formats.ending_of(out)  # refused now, not after hours of training
     of_counts = [path.suffix == ".npz" for path in sources]
     if any(of_counts) and not all(of_counts):
         raise InputError(
@@ -131,8 +142,8 @@ def train(
         counted = first.merge(others) if others else first
     else:
         counted = _counted(
-            sources, tokens=tokens, lower=lower, documents=documents, min_count=min_count, max_words=max_words,
-            window=window, weighting=weighting, symmetric=not directional, memory_mb=memory_mb,
+            sources, packages, tokens=tokens, lower=lower, documents=documents, min_count=min_count,
+            max_words=max_words, window=window, weighting=weighting, symmetric=not directional, memory_mb=memory_mb,
         )  # fmt: skip
     kept = state or out.with_name(f"{out.name}.state")
     with _bar("training") as update:
@@ -153,43 +164,41 @@ def train(
     answer(document, "\n".join(f"{name:<12} {value}" for name, value in lines.items()), as_json=as_json)
 
 
-def _require_ending(out: Path, formats: Any) -> None:
-    """Refuses before hours of training what no vectors can be written to."""
-    inner = out.with_suffix("") if out.suffix in formats.COMPRESSIONS else out
-    if inner.suffix not in formats.ENDINGS:
-        raise InputError(f"no format has the ending of {out.name}", expected=f"one of {', '.join(formats.ENDINGS)}")
+def _counted(paths: tuple[Path, ...], packages: str | None, **options: Any) -> Any:
+    """Counts texts, or docstrings where there are none; n-grams as they are."""
+    from qkv.data import docstrings, read_ngrams
+    from qkv.data.docstrings import PACKAGES
+    from qkv.vectors import Cooccurrence, count_cooccurrence
 
-
-def _counted(paths: tuple[Path, ...], **options: Any) -> Any:
-    from qkv.data.docstrings import docstrings
-    from qkv.vectors import count_cooccurrence
-
+    if paths and packages is not None:
+        raise InputError("--packages beside texts", expected="one of them")
+    texts: Any = paths
     if not paths:
-        say("counting the docstrings of Python's library")
-    with _bar("counting") as update:
-        counted = count_cooccurrence(
-            paths or docstrings(),
-            **options,
-            progress=lambda at: update(at.rows, at.total_rows, f"{at.entries:,} entries"),
-        )
+        read = PACKAGES if packages is None else [name.strip() for name in packages.split(",") if name.strip()]
+        say(f"counting the docstrings of {', '.join(['Python', *read])}")
+        texts = docstrings(read)
+    if [path.suffix for path in paths] == [".npz"]:
+        grams = read_ngrams(paths[0])
+        counted = Cooccurrence.from_ngrams(grams.train, grams.words)
+    else:
+        with _bar("counting") as update:
+            counted = count_cooccurrence(
+                texts,
+                **options,
+                progress=lambda at: update(at.rows, at.total_rows, f"{at.entries:,} entries"),
+            )
     say(f"{len(counted.words):,} words, {counted.entries:,} counts")
     return counted
 
 
 def _words(path: Path) -> list[str]:
     """The words of a vocabulary: those of counts, or the first on each line."""
-    from qkv.errors import DataError
-    from qkv.files import read_lines
+    from qkv.files import read_text_lines
     from qkv.vectors import Cooccurrence
 
     if path.suffix == ".npz":
         return Cooccurrence.load(path).words
-    words = []
-    for line, text in read_lines(path):
-        if text is None:
-            raise DataError("not text in UTF-8", path=path, line=line)
-        words += text.split()[:1]
-    return words
+    return [word for _, text in read_text_lines(path) for word in text.split()[:1]]
 
 
 def _sizes(counted: Any) -> dict[str, int]:

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from qkv import files
+from qkv.data.docstrings import PACKAGES
 from qkv.errors import InputError
 from qkv.recipes.base import PARTED, Reporter, command, validated
 from qkv.recipes.glove_report import Drawn, report
@@ -40,6 +41,8 @@ class GloveConfig(Config):
 
     data: str = DOCSTRINGS
     """n-grams (npz), a text, a folder of texts, a named set such as `nlm-250`, or `docstrings`, which needs no file."""
+    packages: Annotated[tuple[str, ...], PARTED] = PACKAGES
+    """Of docstrings: installed packages, parted by commas, that are read beside Python's library."""
     dims: Annotated[tuple[PositiveInt, ...] | None, Field(min_length=1), PARTED] = None
     """Dimensions, parted by commas; by default eight from 1 to 128."""
     sweep: bool = False
@@ -89,8 +92,8 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
     config = validated(GloveConfig, folder.config)
     began = time.monotonic()
     matrices = read_matrices(
-        config.data, delta=config.delta, words=config.words, window=config.window, valid_share=config.valid_share,
-        seed=folder.seed,
+        config.data, packages=config.packages, delta=config.delta, words=config.words, window=config.window,
+        valid_share=config.valid_share, seed=folder.seed,
     )  # fmt: skip
     reporter.say(matrices.told)
     symmetrised = config.target == "symmetrised"

@@ -11,9 +11,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from qkv.data import docstrings, find, read_ngrams
+from qkv.data.docstrings import PACKAGES
 from qkv.errors import InputError
-from qkv.files import read_lines
+from qkv.files import read_text_lines
 from qkv.vectors.cooccurrence import Cooccurrence, count_cooccurrence
+from qkv.vectors.corpus import text_files
 from qkv.vectors.dense_glove import DenseGlove, Optima, descend, exact, log_counts, parameters
 
 DOCSTRINGS = "docstrings"
@@ -38,12 +40,20 @@ class Matrices:
 
 
 def read_matrices(
-    data: str, *, delta: float, words: int, window: int, valid_share: float, seed: int
-) -> Matrices:  # fmt: skip
+    data: str,
+    *,
+    packages: Sequence[str] = PACKAGES,
+    delta: float,
+    words: int,
+    window: int,
+    valid_share: float,
+    seed: int,
+) -> Matrices:
     """Counts of consecutive words from n-grams with their own parts, or from text of which a share is held out.
 
     Args:
         data: `docstrings`, a named set, or the path of an npz file of n-grams, of a text, or of a folder of texts.
+        packages: of docstrings, installed packages that are read beside Python's library.
         words: of a text, as many of the most frequent.
         window: in a text, how many of the words that follow are counted.
         valid_share: of the documents of a text, which are its lines.
@@ -59,7 +69,7 @@ def read_matrices(
         train, valid = (Cooccurrence.from_ngrams(part, grams.words) for part in (grams.train, grams.valid))
         told = f"{len(grams.train):,} {grams.train.shape[1]}-grams for training, {len(grams.valid):,} for validation"
     else:
-        texts = docstrings() if path is None else _documents(path)
+        texts = docstrings(packages) if path is None else _documents(path)
         held_out = round(len(texts) * valid_share)
         if not 0 < held_out < len(texts):
             raise InputError(
@@ -78,10 +88,7 @@ def read_matrices(
 
 
 def _documents(path: Path) -> list[str]:
-    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-    if not files:
-        raise InputError("a folder without files", expected="texts", got=str(path))
-    return [line for file in files for _, line in read_lines(file) if line and line.strip()]
+    return [line for file in text_files(path) for _, line in read_text_lines(file) if line.strip()]
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def docstring_vectors() -> WordVectors:
     >>> vectors.dim, "dictionary" in vectors
     (50, True)
     """
-    counted = count_cooccurrence(data.docstrings(["numpy"]), min_count=10, window=10)
+    counted = count_cooccurrence(data.docstrings(), min_count=10, window=10)
     return train_glove(counted, GloveConfig(dim=50)).word_vectors()
 
 

@@ -175,6 +175,10 @@ class Cooccurrence:
 
     @classmethod
     def _from_arrays(cls, arrays: dict[str, np.ndarray], path: Path) -> "Cooccurrence":
+        if "format" not in arrays:
+            raise DataError(
+                "not a file of counts", expected="what qkv vectors count writes", got=", ".join(arrays), path=path
+            )
         if int(arrays["format"]) > FORMAT:
             raise DataError("counts of a newer qkv", hint="a newer qkv", path=path)
         words = json.loads(arrays["words"].tobytes())
@@ -363,8 +367,11 @@ class _Matrix:
             made = _Rows(*(np.concatenate(each) for each in zip(*self._part(first, last), strict=True)))
             with atomic(path) as temporary, temporary.open("wb") as file:
                 np.savez(file, lengths=made.lengths, indices=made.indices, values=made.values)
-        with np.load(path, allow_pickle=False) as arrays:
-            return [_Rows(*(arrays[name] for name in _Rows._fields))]
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return [_Rows(*(arrays[name] for name in _Rows._fields))]
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError("a damaged part of a count", hint="remove it and count again", path=path) from error
 
     def _fingerprint(self) -> str:
         """A name that no other matrix has."""

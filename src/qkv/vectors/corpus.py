@@ -85,7 +85,7 @@ def blocks(texts: Texts, reading: Reading) -> Iterator[bytes]:
         raise InputTypeError("texts is one string", expected="paths, or several strings", hint="[text], or Path(text)")
     for text in [texts] if isinstance(texts, Path) else texts:
         if isinstance(text, Path):
-            for path in _files(text):
+            for path in text_files(text):
                 yield from _file_blocks(path, reading)
         elif isinstance(text, str):
             yield reading.prepared(" ".join(text.splitlines())) + b"\n"
@@ -93,7 +93,12 @@ def blocks(texts: Texts, reading: Reading) -> Iterator[bytes]:
             raise InputTypeError("texts cannot be read", expected="paths or strings", got=type(text).__name__)
 
 
-def _files(path: Path) -> list[Path]:
+def text_files(path: Path) -> list[Path]:
+    """The file, or the files of a folder and the folders in it, hidden ones left out.
+
+    Raises:
+        InputError: a folder without files.
+    """
     if not path.is_dir():
         return [path]
     inner = (file for file in path.rglob("*") if file.is_file())
@@ -222,14 +227,15 @@ class Spool:
         with storage(tempfile.gettempdir()):
             self._file = self._file or tempfile.TemporaryFile(prefix="qkv-")  # noqa: SIM115 - see below
             for held in self._held:
-                held.tofile(self._file)
+                self._file.write(np.ascontiguousarray(held).data)  # tofile() does not say why it cannot
         self._held.clear()
 
     def array(self) -> np.ndarray:
         """All that was appended, in memory or mapped from the file."""
         if self._file is None:
             return np.concatenate(self._held) if self._held else np.empty(0, self._dtype)
-        self._file.flush()
+        with storage(tempfile.gettempdir()):
+            self._file.flush()
         return np.memmap(self._file, self._dtype, "r+").view(np.ndarray)
 
     def __del__(self) -> None:

@@ -132,13 +132,7 @@ def write(path: str | Path, words: Sequence[str], matrix: Float32[np.ndarray, "w
         StorageError: the file cannot be written.
     """
     path = Path(path)
-    compression = path.suffix if path.suffix in COMPRESSIONS else ""
-    ending = Path(path.stem).suffix if compression else path.suffix
-    if ending not in ENDINGS or (compression and ending in ENDINGS[3:]):
-        raise InputError(
-            f"no format has the ending of {path.name}",
-            expected=f"one of {', '.join(ENDINGS)}; after the first three also {' or '.join(COMPRESSIONS)}",
-        )
+    ending = ending_of(path)
     _refuse_unwritable(words, ending)
     if ending == ".npz":
         _write_npz(path, words, matrix)
@@ -151,6 +145,22 @@ def write(path: str | Path, words: Sequence[str], matrix: Float32[np.ndarray, "w
                 file.write(f"{len(words)} {matrix.shape[1]}\n".encode())
             (_write_binary if ending == ".bin" else _write_text)(file.write, words, matrix)
     return path
+
+
+def ending_of(path: Path) -> str:
+    """The ending that says how vectors are written there, without that of a compression.
+
+    Raises:
+        InputError: no format has it.
+    """
+    compressed = path.suffix in COMPRESSIONS
+    ending = Path(path.stem).suffix if compressed else path.suffix
+    if ending not in ENDINGS or (compressed and ending in ENDINGS[3:]):
+        raise InputError(
+            f"no format has the ending of {path.name}",
+            expected=f"one of {', '.join(ENDINGS)}; after the first three also {' or '.join(COMPRESSIONS)}",
+        )
+    return ending
 
 
 def _refuse_unwritable(words: Sequence[str], ending: str) -> None:
