@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from qkv.errors import DataError, InputError
 from qkv.recipes.glove_sweep import Solved, read_matrices, solve
 from qkv.vectors import WordVectors
 from qkv.vectors.dense_glove import exact, log_counts
@@ -132,6 +133,15 @@ def test_text_is_counted_and_a_share_held_out(tmp_path):
     again = read_matrices(str(tmp_path), delta=1.0, words=3, window=1, valid_share=0.25, seed=0)
     assert (again.train == found.train).all()
     assert (other.train != found.train).any()
+
+
+def test_what_is_no_text_is_refused(tmp_path):
+    how = {"delta": 1.0, "words": 3, "window": 1, "valid_share": 0.25, "seed": 0}
+    (tmp_path / "text.txt").write_bytes(b"the cat\ncaf\xe9\n")
+    with pytest.raises(DataError, match="line 2: not text"):
+        read_matrices(str(tmp_path), **how)
+    with pytest.raises(InputError, match="no package 'nowhere'"):
+        read_matrices("docstrings", packages=["nowhere"], **how)
 
 
 def test_two_words_have_one_dimension_and_no_map(qkv_cli, tmp_path):
