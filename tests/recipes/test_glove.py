@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qkv.errors import DataError, InputError
-from qkv.recipes.glove_sweep import Solved, read_matrices, solve
+from qkv.recipes.glove_sweep import MODELS, Model, Solved, read_matrices, solve
 from qkv.vectors import WordVectors
 from qkv.vectors.dense_glove import exact, log_counts
 
@@ -166,9 +166,7 @@ def test_a_stopped_run_begins_anew(qkv_cli, ran, tmp_path):
 def test_known_numbers_of_real_4_grams(shared_data):
     path = str(shared_data / "nlm-250" / "ngrams_masked.npz")
     matrices = read_matrices(path, delta=0.5, words=1, window=1, valid_share=0.5, seed=0)
-    solved: dict[str, Solved] = {
-        model: solve(matrices, model, symmetrised=False) for model in ("asymmetric", "symmetric")
-    }
+    solved: dict[Model, Solved] = {model: solve(matrices, model, symmetrised=False) for model in MODELS}
     dims = (1, 2, 5, 8, 10, 32, 64, 128, 256, 512, 1024, 2048, 4096)
     losses = {model: {p.dim: p.validation for p in one.points(model, dims)} for model, one in solved.items()}
     for model, best in (("asymmetric", 72_820.0), ("symmetric", 76_786.1)):
