@@ -3,10 +3,13 @@
 A call's weights are made from its arguments block by block, so that a choice never needs the whole map.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import starmap
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +26,10 @@ class Whole:
     """Weights that are there; as of all of these, `rows` gives some rows of one head of one item, or of all."""
 
     weights: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        return self.weights.device
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -43,6 +50,10 @@ class Scaled:
     is_causal: bool
     scale: int | float
     dropout: Tensor | None
+
+    @property
+    def device(self) -> torch.device:
+        return self.query.device
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -86,6 +97,10 @@ class Edges:
     target: Tensor
     weights: Tensor  # edges heads
     nodes: tuple[int, int]
+
+    @property
+    def device(self) -> torch.device:
+        return self.target.device
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -143,11 +158,9 @@ class Choice:
             weights = weights if self.heads is None else weights[:, heads]
             value, *rest = (weights,) if self.top is None else _largest(weights, count, signed)
         else:
-            maps = [
-                self._blockwise(attention, item, head, queries, count, signed)
-                for item in range(batch)
-                for head in heads
-            ]
+            places = [(item, head) for item in range(batch) for head in heads]
+            one_map = partial(self._blockwise, attention, queries=queries, count=count, signed=signed)
+            maps = _side_by_side(one_map, places) if attention.device.type == "cpu" else starmap(one_map, places)
             value, *rest = (torch.stack(part).unflatten(0, (batch, -1)) for part in zip(*maps, strict=True))
         if self.queries is self.top is None:
             return value, None
@@ -158,6 +171,7 @@ class Choice:
         self, attention: Weights, item: int, head: int, queries: Sequence[int], count: int, signed: bool
     ) -> tuple[Tensor, ...]:
         """The same for one map, a block of rows after the other."""
+        attention = replace(attention)  # with room of its own
         size, made = max(1, _BLOCK // attention.shape[-1]), []
         for start in range(0, len(queries), size):
             chosen = queries[start : start + size]
@@ -165,6 +179,24 @@ class Choice:
             weights = attention.rows(item, head, rows)
             made.append((weights.clone(),) if self.top is None else _largest(weights, count, signed))
         return tuple(torch.cat(blocks) for blocks in zip(*made, strict=True))
+
+
+def _side_by_side(function: Callable[..., Any], given: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """`function` of each, in as many threads as torch has: a block is too small for several to share its work."""
+    threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
+    if threads == 1 or len(given) == 1 or not torch.backends.openmp.is_available():
+        return [function(*one) for one in given]
+
+    def alone(one: tuple[Any, ...]) -> Any:
+        torch.set_num_threads(1)  # of this thread, and of threads to come: that is taken back below
+        with torch.inference_mode(inference), torch.no_grad():
+            return function(*one)
+
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(alone, given))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _within(name: str, chosen: Sequence[int] | None, count: int, path: str) -> Sequence[int]:
