@@ -1,13 +1,11 @@
 """The attention page in a browser: offline, quiet, and worked by pointer and keys."""
 
 import re
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page
 
 from qkv.draw import attention_page
 from qkv.types import AttentionMap
@@ -29,47 +27,21 @@ HEADS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = shutil.which("chromium") or playwright.chromium.executable_path
-        if not Path(chromium).exists():
-            pytest.skip("no Chromium: neither on the path nor installed by `playwright install chromium`")
-        launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
 class Opened:
-    """A page opened offline, with what it asked for and what it complained of."""
+    """A page, once every layer is unpacked."""
 
-    def __init__(self, browser: Browser, path: Path, scheme: str = "light", width: int = 1000, *, wait: bool = True):
-        self.context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
-        self.context.set_offline(True)
-        self.page: Page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(path.as_uri())
+    def __init__(self, page: Page, *, wait: bool = True):
+        self.page = page
         if wait:
-            self.page.wait_for_selector("main[data-ready]")  # every layer is unpacked
+            self.page.wait_for_selector("main[data-ready]")
 
     def readout(self) -> str:
         return self.page.locator(".readout").inner_text()
 
 
 @pytest.fixture
-def opened(browser: Browser, tmp_path: Path) -> Iterator[Opened]:
-    path = tmp_path / "page.html"
-    page = attention_page([CROSS, SELF], title="An alignment", caption="of a <number>", heads=HEADS)
-    path.write_text(page, encoding="utf-8")
-    page = Opened(browser, path)
-    yield page
-    page.context.close()
-    assert page.complaints == []
-    assert page.requests == [path.as_uri()]  # the page itself, and nothing else
+def opened(browse: Callable[..., Page]) -> Opened:
+    return Opened(browse(attention_page([CROSS, SELF], title="An alignment", caption="of a <number>", heads=HEADS)))
 
 
 def test_it_says_what_it_shows(opened: Opened):
@@ -218,14 +190,12 @@ def test_the_threshold_hides_weights_and_says_which(opened: Opened):
     assert opened.readout().startswith("Point at a weight")
 
 
-def test_what_a_large_page_rounds_is_read_within_its_step(browser: Browser, tmp_path: Path):
-    path = tmp_path / "page.html"
+def test_what_a_large_page_rounds_is_read_within_its_step(browse: Callable[..., Page]):
     generator = torch.Generator().manual_seed(7)
     weights = (4 * torch.randn(5, 233, 229, generator=generator)).softmax(-1)
     words = [f"w{index}" for index in range(233)]
     map_ = AttentionMap(weights, words, words[:229], "enc", "cross", "captured", "softmax")
-    path.write_text(attention_page([map_], title="t"), encoding="utf-8")
-    opened = Opened(browser, path)
+    opened = Opened(browse(attention_page([map_], title="t")))
     opened.page.locator("select.head").select_option("3")
     opened.page.locator(".plot").focus()
     for key in ("ArrowUp", "ArrowLeft"):  # from the end
@@ -234,18 +204,14 @@ def test_what_a_large_page_rounds_is_read_within_its_step(browser: Browser, tmp_
     stated = re.search(r"the largest error is (\S+),", opened.page.locator(".error").inner_text())
     assert stated
     assert abs(read - float(weights[3, -1, -1])) <= float(stated[1]) * 1.05 + 5e-5
-    opened.context.close()
-    assert opened.complaints == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("turned", [False, True])
-def test_both_schemes(browser: Browser, tmp_path: Path, scheme: str, turned: bool):
-    path = tmp_path / "page.html"
+def test_both_schemes(browse: Callable[..., Page], scheme: str, turned: bool):
     # One query, two keys: the first cell has the largest weight, the second none.
     one = AttentionMap(torch.tensor([[[1.0, 0.0]]]), ["q"], ["a", "b"], "enc", "self", "captured", "softmax")
-    path.write_text(attention_page([one], title="t"), encoding="utf-8")
-    opened = Opened(browser, path, scheme)
+    opened = Opened(browse(attention_page([one], title="t"), scheme=scheme))
     if turned:
         opened.page.get_by_role("button", name="Light / dark").click()
     # Cells are 40 wide and end 4 before the right edge of the plot and 2 before its lower one.
@@ -255,29 +221,23 @@ def test_both_schemes(browser: Browser, tmp_path: Path, scheme: str, turned: boo
         const at = (x) => [...data.slice(4 * x, 4 * x + 3)];
         return [getComputedStyle(document.body).backgroundColor, at(canvas.width - 80), at(canvas.width - 40)];
     }""")
-    opened.context.close()
-    assert opened.complaints == []
     if (scheme == "dark") == turned:
         assert (body, most, none) == ("rgb(255, 255, 255)", [8, 48, 107], [255, 255, 255])
     else:
         assert (body, most, none) == ("rgb(21, 24, 28)", [227, 242, 255], [21, 24, 28])
 
 
-def test_a_narrow_screen_scrolls_the_plot_and_not_the_page(browser: Browser, tmp_path: Path):
-    path = tmp_path / "page.html"
+def test_a_narrow_screen_scrolls_the_plot_and_not_the_page(browse: Callable[..., Page]):
     words = [f"word{index}" for index in range(31)]
     wide = AttentionMap(torch.eye(31)[None], words, words, "enc", "self", "captured", "softmax")
-    path.write_text(attention_page([wide], title="t"), encoding="utf-8")
-    opened = Opened(browser, path, width=390)
+    opened = Opened(browse(attention_page([wide], title="t"), width=390))
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= 390
     assert opened.page.evaluate("(box => box.scrollWidth > box.clientWidth)(document.querySelector('.scroll'))")
-    opened.context.close()
 
 
-def test_two_cells_of_a_notebook_do_not_meet(browser: Browser, tmp_path: Path):
-    path = tmp_path / "notebook.html"
-    path.write_text(f"<!doctype html><meta charset=utf-8>{CROSS._repr_html_()}{SELF._repr_html_()}", encoding="utf-8")
-    opened = Opened(browser, path, wait=False)
+def test_two_cells_of_a_notebook_do_not_meet(browse: Callable[..., Page]):
+    cells = CROSS._repr_html_(), SELF._repr_html_()
+    opened = Opened(browse("<!doctype html><meta charset=utf-8>" + "".join(cells)), wait=False)
     first, second = (opened.page.frame_locator("iframe").nth(index) for index in (0, 1))
     second.locator("main[data-ready]").wait_for()
     first.locator("main[data-ready]").wait_for()
@@ -285,5 +245,3 @@ def test_two_cells_of_a_notebook_do_not_meet(browser: Browser, tmp_path: Path):
     opened.page.keyboard.press("ArrowDown")
     assert first.locator(".readout").inner_text() == "“two” attends to"
     assert second.locator(".readout").inner_text().startswith("Point at a weight")
-    opened.context.close()
-    assert opened.complaints == []

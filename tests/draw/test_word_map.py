@@ -1,15 +1,13 @@
 """Maps of words: as SVG and PNG, and as a page in a browser: offline, quiet, and worked by pointer and keys."""
 
 import re
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page
 
 from qkv.draw import word_map_page, word_map_png, word_map_svg
 from qkv.errors import InputError
@@ -104,31 +102,12 @@ def test_no_map_is_refused():
 # -- the page --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = shutil.which("chromium") or playwright.chromium.executable_path
-        if not Path(chromium).exists():
-            pytest.skip("no Chromium: neither on the path nor installed by `playwright install chromium`")
-        launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
 class Opened:
-    """A page opened offline, with what it asked for and what it complained of."""
+    """A page, once every label has its place."""
 
-    def __init__(self, browser: Browser, path: Path, scheme: str = "light", width: int = 1200):
-        self.context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
-        self.context.set_offline(True)
-        self.page: Page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(path.as_uri())
-        self.page.wait_for_selector("main[data-ready]")  # every label has its place
+    def __init__(self, page: Page):
+        self.page = page
+        self.page.wait_for_selector("main[data-ready]")
 
     def told(self) -> str:
         return self.page.locator(".words").inner_text()
@@ -145,20 +124,12 @@ class Opened:
 
 
 @pytest.fixture
-def open_maps(browser: Browser, tmp_path: Path) -> Iterator:
-    opened = []
-
+def open_maps(browse: Callable[..., Page]) -> Callable[..., Opened]:
     def opening(*maps: WordMap, **options) -> Opened:
-        path = tmp_path / "page.html"
-        path.write_text(word_map_page(maps, title="Words", caption="of a <map>"), encoding="utf-8")
-        opened.append(Opened(browser, path, **options))
-        return opened[-1]
+        document = word_map_page(maps, title="Words", caption="of a <map>")
+        return Opened(browse(document, **{"width": 1200, "height": 900} | options))
 
-    yield opening
-    for one in opened:
-        one.context.close()
-        assert one.complaints == []
-        assert one.requests == [(tmp_path / "page.html").as_uri()]  # the page itself, and nothing else
+    return opening
 
 
 def test_it_says_what_it_shows(open_maps):

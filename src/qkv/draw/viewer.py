@@ -16,7 +16,7 @@ from torch import Tensor
 
 from qkv.draw.attention import DASHED, SOLID, attention_svg, describe, drawable
 from qkv.draw.label import visible
-from qkv.draw.page import framed, page, static
+from qkv.draw.page import framed, mounted
 from qkv.errors import InputError
 from qkv.types import AttentionMap, Trace, renders
 
@@ -104,16 +104,8 @@ def attention_page(
         "maps": [one.fields for one in packed],
         "table": _table(heads, maps) if heads else None,
     }
-    # Inside a script element only "<" could end it; JSON may spell it as an escape.
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     figure = attention_svg(maps[0].mean()) if _longest(maps[:1]) <= _DRAWN else ""
-    figure = figure.replace(' xmlns="http://www.w3.org/2000/svg"', "")  # HTML knows what an <svg> is
-    body = (
-        f'<main class="viewer"><p>Drawn with JavaScript, in browsers from 2023 on.</p>{figure}</main>\n'
-        f'<script type="application/json" id="maps">{text}</script>'
-    )
-    start = 'mount(document.querySelector("main"), JSON.parse(document.getElementById("maps").textContent));'
-    return page(title, body, static("viewer.css"), f"{static('viewer.js')}\n{start}")
+    return mounted(title, "viewer", "viewer", data, figure)
 
 
 @renders("html", AttentionMap)

@@ -1,7 +1,6 @@
 """Maps of words: a page to pan, zoom and search that needs no network, SVG with real text, and PNG."""
 
 import base64
-import json
 import math
 import zlib
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from jaxtyping import Float64
 
 from qkv.draw.colour import INK, MUTED, SERIES, shade
 from qkv.draw.label import ems, shorten, visible
-from qkv.draw.page import framed, page, static
+from qkv.draw.page import framed, mounted
 from qkv.draw.shapes import SMALL, Panel, document, frame, headed, line_of_text, moved, stack, units, written
 from qkv.errors import InputError
 from qkv.types import WordMap, renders
@@ -45,16 +44,8 @@ def word_map_page(maps: Sequence[WordMap], *, title: str, caption: str = "") -> 
     """
     _require_words(maps)
     data = {"title": title, "caption": caption, "maps": [_fields(one) for one in maps]}
-    # Inside a script element only "<" could end it; JSON may spell it as an escape.
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     figure = word_map_svg(maps) if sum(len(one.words) for one in maps) <= _STILL else ""
-    figure = figure.replace(' xmlns="http://www.w3.org/2000/svg"', "")  # HTML knows what an <svg> is
-    body = (
-        f'<main class="atlas"><p>Drawn with JavaScript, in browsers from 2023 on.</p>{figure}</main>\n'
-        f'<script type="application/json" id="maps">{text}</script>'
-    )
-    start = 'mount(document.querySelector("main"), JSON.parse(document.getElementById("maps").textContent));'
-    return page(title, body, static("word_map.css"), f"{static('word_map.js')}\n{start}")
+    return mounted(title, "atlas", "word_map", data, figure)
 
 
 def word_map_svg(maps: Sequence[WordMap], *, title: str | None = None) -> str:
