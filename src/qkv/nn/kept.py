@@ -119,7 +119,7 @@ class Edges:
 Weights = Whole | Scaled | Edges
 
 _AT_ONCE = 2**20  # entries of the maps of all items and heads up to which they are made together
-_BLOCK = 2**19  # entries made at once of one map: 2 MB, which a core's cache holds
+_BLOCK = 2**20  # entries made at once of one map: rows enough for a fast product, and most stay in the nearer caches
 _GROUP = 8
 
 
