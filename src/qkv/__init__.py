@@ -11,10 +11,12 @@ __version__ = "0.1.0"
 _HOME = {
     "record": "qkv.nn.capture",
     "AttentionMap": "qkv.types",
+    "Report": "qkv.types",
     "Run": "qkv.types",
     "Trace": "qkv.types",
 }
 _ROOMS = (
+    "check",
     "data",
     "draw",
     "errors",

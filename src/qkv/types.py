@@ -417,6 +417,89 @@ class Run:
         return {name: value for name, value in self.result.get("metrics", {}).items() if not isinstance(value, list)}
 
 
+# What a claim comes to: `unused` where the loss does not depend on what the claim is about, `undecided` where nothing
+# of it could be judged.
+Verdict = Literal["correct", "wrong", "unused", "undecided"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of an array as claimed and as it is; `error` is relative to the larger of the two."""
+
+    index: tuple[int, ...]
+    claimed: float
+    value: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a check found of one thing, such as the gradient by one parameter.
+
+    Attributes:
+        error: the largest error among entries that were judged.
+        tolerance: up to where an error is none.
+        entries: those that are wrong, the worst first, as many as are worth telling; of a right claim, its worst.
+        cause: the likely cause by the name that its check has for it, `explanation` in words with the numbers found.
+        facts: counts and the like, by name.
+        errors: the error of each entry, NaN where it was not judged; None where the claim is about no array.
+    """
+
+    name: str
+    verdict: Verdict
+    error: float
+    tolerance: float
+    entries: Sequence[Entry] = ()
+    cause: str = ""
+    explanation: str = ""
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    errors: Float[np.ndarray, "..."] | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found: its claims in the order in which they were judged, and notes on how."""
+
+    title: str
+    claims: Sequence[Claim]
+    notes: Sequence[str] = ()
+
+    @property
+    def ok(self) -> bool:
+        return not self.wrong
+
+    @property
+    def wrong(self) -> list[Claim]:
+        return [claim for claim in self.claims if claim.verdict == "wrong"]
+
+    def __getitem__(self, name: str) -> Claim:
+        """The claim of that name."""
+        for claim in self.claims:
+            if claim.name == name:
+                return claim
+        raise KeyError(name)
+
+    def document(self) -> Json:
+        """All of it but the arrays of errors, as plain data for JSON."""
+        claims = [
+            {
+                "name": claim.name,
+                "verdict": claim.verdict,
+                "error": claim.error,
+                "tolerance": claim.tolerance,
+                "cause": claim.cause,
+                "explanation": claim.explanation,
+                "facts": dict(claim.facts),
+                "entries": [vars(entry) | {"index": list(entry.index)} for entry in claim.entries],
+            }
+            for claim in self.claims
+        ]
+        return {"title": self.title, "ok": self.ok, "claims": claims, "notes": list(self.notes)}
+
+    def _repr_html_(self) -> str:
+        return render("html", self)
+
+
 Renderer = Callable[[Any], str]
 _renderers: dict[tuple[str, type], Renderer] = {}
 

@@ -44,9 +44,11 @@ vectors_app = App(
 
 Exit codes: 0 done, 2 the input was unusable.""",
 )
+check_app = App(name="check", help="Check mathematics: what is right, and where it first goes wrong.")
 app.command(run_app)
 app.command(compare_app)
 app.command(vectors_app)
+app.command(check_app)
 
 RunPath = Annotated[Path, Parameter(help="A run folder.")]
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="One JSON document on standard output.")]
