@@ -58,6 +58,30 @@ class PairBatch:
 
 
 @dataclass(frozen=True)
+class NGramBatch:
+    """Runs of `n` words as they stand in the text, and which of them are to be predicted from the others.
+
+    What a network reads has a mask in the place of a hidden word; where the vocabulary has one, its index is 0.
+    """
+
+    ids: Int64[Tensor, "batch n"]
+    hidden: Bool[Tensor, "batch n"]
+
+    def to(self, device: torch.device | str) -> "NGramBatch":
+        return type(self)(self.ids.to(device), self.hidden.to(device))
+
+    @property
+    def weight(self) -> int:
+        """How many predictions the loss of this batch is a mean over."""
+        return int(self.hidden.sum())
+
+    @property
+    def tokens(self) -> int:
+        """Words, the hidden ones among them: the unit of training speed."""
+        return self.ids.numel()
+
+
+@dataclass(frozen=True)
 class Kept:
     """Which part of attention weights was kept, where not all of them were.
 

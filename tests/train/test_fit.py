@@ -212,6 +212,67 @@ def test_a_model_that_leaves_the_finite_numbers_is_told_as_that(plane, points, n
     assert not isinstance(told.value, InputError)  # the folder, and what it says of the way there, stay
 
 
+# -- gradients derived by hand, and plain descent --------------------------------------------------------------------
+
+
+class Slope(nn.Module):
+    """`L = mean (w . x - y)^2` over points, by autograd."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([0.5, -0.25, 0.125]))
+
+    def loss(self, batch):
+        return (batch.x @ self.w - batch.y[:, 0]).square().mean()
+
+
+class HandDerivedSlope(Slope):
+    """The same, with `dL/dw = 2 / n sum_i (w . x_i - y_i) x_i`."""
+
+    def loss_and_gradients(self, batch):
+        assert self.training
+        x, y = batch.x.numpy(), batch.y.numpy()[:, 0]
+        residual = x @ self.w.detach().numpy() - y
+        return float((residual**2).mean()), {"w": 2 / len(x) * residual @ x}
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "sgd"}, {}, {"clip_norm": None}, {"clip_norm": 0.01}], ids=str)
+def test_gradients_derived_by_hand_train_as_those_of_autograd(points, new_run, changes):
+    runs = [new_run("autograd"), new_run("by hand")]
+    for model, run in zip((Slope(), HandDerivedSlope()), runs, strict=True):
+        fit(model, points(), points(count=2), with_(**changes, log_every=1), run)
+    autograd, by_hand = ([line["loss"] for line in run.read().history] for run in runs)
+    assert autograd == pytest.approx(by_hand, rel=1e-5)
+    assert not torch.equal(Slope().w, runs[0].load_weights()["w"])
+    torch.testing.assert_close(runs[0].load_weights()["w"], runs[1].load_weights()["w"], rtol=1e-5, atol=1e-6)
+
+
+def test_descent_with_momentum_by_hand(points, new_run):
+    # dL/dw = -1 at every step, so v = 1, 1 + 1 / 2, 1 + 3 / 4; at a rate of 0.1 the weight is 0.1, 0.25, 0.425.
+    model = Scripted([3.0, 2.0, 1.0])
+    plain = {"optimizer": "sgd", "momentum": 0.5, "weight_decay": 0.0, "clip_norm": None, "schedule": "constant"}
+    fit(model, points(), points(count=1), with_(**plain, learning_rate=0.1, warmup_steps=0, steps=3), new_run())
+    assert float(model.weight.detach()) == pytest.approx(0.425)
+
+
+def test_gradients_are_clipped_unless_they_are_to_stay_as_they_are(points, new_run):
+    # A gradient of -1 clipped to a norm of 0.01, at a rate of 0.1 without momentum: 0.001 a step.
+    plain = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "learning_rate": 0.1}
+    for clip_norm, reached in ((0.01, 0.002), (None, 0.2)):
+        model = Scripted([3.0, 2.0, 1.0])
+        config = with_(**plain, clip_norm=clip_norm, warmup_steps=0, steps=2)
+        fit(model, points(), points(count=1), config, new_run(str(clip_norm)))
+        assert float(model.weight.detach()) == pytest.approx(reached, rel=1e-4)
+
+
+def test_a_loss_that_is_not_finite_is_noticed_where_nothing_is_clipped(points, new_run):
+    bad = points()
+    bad.batches[3].x[0, 0] = math.nan
+    with pytest.raises(QkvError, match=r"the gradients are not finite at step \d \(loss nan\)\. Try: a smaller --fit"):
+        fit(HandDerivedSlope(), bad, points(), with_(clip_norm=None), new_run())
+    assert bad.seen[-1] == (0, 3)
+
+
 # -- going on --------------------------------------------------------------------------------------------------------
 
 
@@ -250,6 +311,17 @@ def test_a_stopped_run_goes_on_bit_for_bit(plane, points, new_run, history_of, s
     assert history_of(parted.path) == history_of(whole.path)
     for name, value in whole.load_weights().items():
         assert torch.equal(parted.load_weights()[name], value)
+
+
+@pytest.mark.parametrize("step", [2, 13])
+def test_a_stopped_descent_goes_on_with_its_momentum(points, new_run, history_of, step):
+    config, whole, parted = with_(optimizer="sgd", log_every=1), new_run("whole"), new_run("parted")
+    fit(HandDerivedSlope(), points(), points(), config, whole)
+    with pytest.raises(StoppedError):
+        fit(HandDerivedSlope(), points(), points(), config, parted, on_progress=stop_at(step))
+    fit(HandDerivedSlope(), points(), points(), config, parted)
+    assert history_of(parted.path) == history_of(whole.path)
+    assert torch.equal(parted.load_weights()["w"], whole.load_weights()["w"])
 
 
 def test_measurements_after_the_last_saved_state_are_cut(plane, points, new_run, history_of):

@@ -43,6 +43,22 @@ def test_what_is_saved_comes_back(tmp_path):
             assert torch.equal(new[index][name], value)
 
 
+def test_momentum_comes_back(tmp_path):
+    state = trained()
+    state.optimizer = torch.optim.SGD(state.model.parameters(), lr=0.1, momentum=0.9)
+    for parameter in state.model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    state.optimizer.step()
+    state.save(tmp_path / "state")
+    again = trained(steps=0)
+    again.optimizer = torch.optim.SGD(again.model.parameters(), lr=0.1, momentum=0.9)
+    again.load(tmp_path / "state")
+    old, new = (one.optimizer.state_dict()["state"] for one in (state, again))
+    for index, parameter in enumerate(state.model.parameters()):
+        assert torch.equal(old[index]["momentum_buffer"], parameter.grad)
+        assert torch.equal(new[index]["momentum_buffer"], parameter.grad)
+
+
 def test_a_position_before_any_validation_comes_back(tmp_path):
     state = trained(steps=0)  # its best loss is infinite, which JSON has not
     state.save(tmp_path / "state")

@@ -4,7 +4,7 @@ from qkv.data.batches import PairBatches, batch_of, source_batch
 from qkv.data.docstrings import docstrings
 from qkv.data.generated import date_pair, number_pair, numbers_and_dates
 from qkv.data.images import Images, digits, read_images
-from qkv.data.ngrams import NGrams, read_ngrams
+from qkv.data.ngrams import NGramBatches, NGrams, read_ngrams
 from qkv.data.pairs import (
     Pair,
     PairFile,
@@ -28,6 +28,7 @@ __all__ = [
     "SETS",
     "UNK_ID",
     "Images",
+    "NGramBatches",
     "NGrams",
     "NamedSet",
     "Pair",

@@ -1,5 +1,7 @@
 """The training loop. It knows no task: any module with `loss(batch)`, any source of batches, and a run folder.
 
+Gradients are autograd's, unless a module brings its own: one with `loss_and_gradients(batch)`.
+
 The order of data is a function of seed and epoch, and everything that the next step depends on is saved together, so
 a run that was stopped or killed goes on to the same weights: bit for bit on the same processor and thread count.
 """
@@ -7,11 +9,12 @@ a run that was stopped or killed goes on to the same weights: bit for bit on the
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
@@ -48,10 +51,14 @@ class FitConfig(Config):
     """Batches over which the learning rate rises from zero."""
     schedule: Literal["inverse-sqrt", "cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls after the warm-up."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """What steps down the gradient: AdamW, or plain descent with momentum."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """What `sgd` keeps of its step before: `v = momentum v + gradient`, and the step is `-learning_rate v`."""
     weight_decay: NonNegativeFloat = 0.01
-    """AdamW's."""
-    clip_norm: PositiveFloat = 1.0
-    """Gradients with a larger norm are scaled down to it."""
+    """AdamW's; with `sgd`, so much of each parameter is added to its gradient."""
+    clip_norm: PositiveFloat | None = 1.0
+    """Gradients with a larger norm are scaled down to it; `none` leaves them as they are."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto` takes bfloat16 where the processor multiplies it in hardware."""
     compile: bool = False
@@ -90,6 +97,15 @@ class Batches(Protocol):
         ...
 
 
+@runtime_checkable
+class HandDerived(Protocol):
+    """A module that knows its own gradients."""
+
+    def loss_and_gradients(self, batch: Any) -> tuple[float, Mapping[str, np.ndarray]]:
+        """The mean loss of a batch, and its gradients by the names of the parameters, each of its shape and type."""
+        ...
+
+
 @dataclass(frozen=True)
 class Progress:
     """Where training stands, for whoever shows it."""
@@ -116,7 +132,8 @@ def fit(
 ) -> Position:
     """Trains `model` until the epochs, steps, minutes or patience are used up; leaves it with its best weights.
 
-    `model.loss(batch)` returns the mean loss of a batch. A run folder that holds a saved state goes on from there.
+    `model.loss(batch)` returns the mean loss of a batch; a model that is `HandDerived` is trained without autograd. A run
+    folder that holds a saved state goes on from there.
 
     Raises:
         StoppedError: on Ctrl-C or a termination signal, once the state is saved.
@@ -203,6 +220,13 @@ def fast_bfloat16(device: torch.device | str) -> bool:
     return torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported()
 
 
+def _optimizer(parameters: Iterable[nn.Parameter], config: FitConfig) -> torch.optim.Optimizer:
+    given: dict[str, Any] = {"lr": 0.0, "weight_decay": config.weight_decay, "fused": True}
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, momentum=config.momentum, **given)
+    return torch.optim.AdamW(parameters, betas=(0.9, 0.98), **given)
+
+
 # -- the parts of a step ---------------------------------------------------------------------------------------------
 
 
@@ -225,9 +249,8 @@ class _Loop:
         most = config.epochs * len(train)
         self.total = min(config.steps or most, most)
         self.precision = autocast(config.precision, device)
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True
-        )
+        self.parameters = dict(model.named_parameters())
+        self.optimizer = _optimizer(self.parameters.values(), config)
         self.state = TrainingState(model, self.optimizer)
         self.valid_loss: float | None = None
 
@@ -248,25 +271,34 @@ class _Loop:
         self.ticked = self.saved = time.monotonic()
 
     def update(self, batch: Batch) -> None:
-        """One step of AdamW down the gradient of one batch."""
-        at = self.at
+        """One step down the gradient of one batch."""
+        at, most = self.at, self.config.clip_norm
         self.model.train()
-        with self.precision(), self.diverging():
-            loss = self.loss(batch.to(self.device))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm))
+        with self.diverging():
+            loss = self.differentiate(batch.to(self.device))
+        norm = loss if most is None else float(nn.utils.clip_grad_norm_(self.parameters.values(), most))
         if not math.isfinite(norm):
-            raise self._diverged(
-                f"the gradients are not finite at step {at.step + 1} (loss {float(loss.detach()):.4g})"
-            )
+            raise self._diverged(f"the gradients are not finite at step {at.step + 1} (loss {loss:.4g})")
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(at.step, self.config, self.left())
         self.optimizer.step()
         at.step, at.tokens = at.step + 1, at.tokens + batch.tokens
         at.epoch, at.batch = divmod(at.step, len(self.train))
-        at.unlogged_loss, at.unlogged_steps = at.unlogged_loss + float(loss.detach()), at.unlogged_steps + 1
+        at.unlogged_loss, at.unlogged_steps = at.unlogged_loss + loss, at.unlogged_steps + 1
         self.tick()
+
+    def differentiate(self, batch: Batch) -> float:
+        """The loss of a batch; leaves its gradients with the parameters."""
+        if isinstance(self.model, HandDerived):
+            loss, gradients = self.model.loss_and_gradients(batch)
+            for name, parameter in self.parameters.items():
+                parameter.grad = torch.as_tensor(gradients[name])
+            return loss
+        with self.precision():
+            loss = self.loss(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        return float(loss.detach())
 
     def tick(self) -> None:
         """Adds the time since the last tick to that of earlier sittings."""
