@@ -1,0 +1,1 @@
+"""A corpus for the check of gradients: backward passes that are right, and wrong by rule."""

@@ -1,0 +1,192 @@
+"""Mistakes by rule: the source of a derivation with one place of its backward pass rewritten.
+
+A rule is two pieces of Python, what is looked for and what it becomes. In both a single capital stands for any
+expression, the same one wherever it stands, and `LINE` for the whole right-hand side of a line: `("A @ B", "B @ A")`
+turns round every product, `("LINE", "-LINE")` every sign. What is written is what is run: a wrong backward pass has a
+source to be read.
+"""
+
+import ast
+import inspect
+import random
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from tests.check.planted.cases import Case
+from tests.check.planted.derivations import Array, Gradients
+
+Rule = tuple[str, str]
+Rules = list[Rule] | Callable[[Case], Iterable[Rule]]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A case with one line of its backward pass wrong."""
+
+    kind: str
+    case: Case
+    right: str
+    wrong: str
+    derivation: Callable[..., tuple[Any, Gradients]]
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}: {self.case.name}: {self.wrong}"
+
+    def function(self, parameters: dict[str, Array]) -> tuple[Any, Gradients]:
+        """The loss, and the gradients with the mistake."""
+        return self.case.run(self.derivation, parameters)
+
+
+def planted(kinds: Mapping[str, Rules], cases: Sequence[Case], *, each: int, seed: int = 0) -> list[Mistake]:
+    """Up to `each` mistakes of every kind, taken from the cases in turn; no two that come to the same.
+
+    Mistakes that do not run, give arrays of other shapes or the right gradients are none.
+    """
+    made: dict[tuple[str, bytes], Mistake] = {}
+    for kind, rules in kinds.items():
+        rng = random.Random(f"{seed} {kind}")
+        before, waiting = len(made), [_candidates(kind, rules, case, rng) for case in rng.sample(cases, len(cases))]
+        while waiting and len(made) - before < each:
+            turn = waiting.pop(0)
+            for mistake in turn:
+                outcome = _outcome(mistake)
+                if outcome is not None and (mistake.case.name, outcome) not in made:
+                    made[mistake.case.name, outcome] = mistake
+                    waiting.append(turn)
+                    break
+    return list(made.values())
+
+
+def _candidates(kind: str, rules: Rules, case: Case, rng: random.Random) -> Iterator[Mistake]:
+    source = inspect.getsource(case.derivation)
+    before = ast.unparse(ast.parse(source)).splitlines()
+    every = list(rules(case) if callable(rules) else rules)
+    for pattern, replacement in rng.sample(every, len(every)):
+        places = list(rewritten(source, pattern, replacement))
+        for text in rng.sample(places, len(places)):
+            right, wrong = next(
+                (old.strip(), new.strip()) for old, new in zip(before, text.splitlines(), strict=True) if old != new
+            )
+            yield Mistake(kind, case, right, wrong, _compiled(text, case.derivation))
+
+
+def _outcome(mistake: Mistake) -> bytes | None:
+    """What its gradients are, up to rounding; None where there are none, or the right ones."""
+    case = mistake.case
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            _, found = mistake.function(case.parameters)
+        except Exception:  # what was rewritten need not fit
+            return None
+    _, expected = case.function(case.parameters)
+    if any(
+        np.shape(found[name]) != value.shape or not np.isfinite(found[name]).all() for name, value in expected.items()
+    ):
+        return None
+    if not any(differs(found[name], value).any() for name, value in expected.items()):
+        return None
+    return b"".join(np.round(found[name] / np.abs(value).max(), 6).tobytes() for name, value in expected.items())
+
+
+def rewritten(source: str, pattern: str, replacement: str) -> Iterator[str]:
+    """The source with one place after the line of the loss rewritten; each such place in turn."""
+    tree = ast.parse(source)
+    wanted = _piece(pattern)
+    for node in _backward(tree, lines=pattern == "LINE"):
+        bound: dict[str, ast.AST] = {}
+        if _matches(wanted, node, bound):
+            new = _Fill(bound).visit(_piece(replacement))
+            _Swap(node, new).visit(tree)
+            text = ast.unparse(tree)
+            _Swap(new, node).visit(tree)
+            if text != ast.unparse(tree):
+                yield text
+
+
+def differs(found: Array, expected: Array) -> Array:
+    """Where gradients are further apart than a ten-thousandth of the largest."""
+    return np.abs(found - expected) > 1e-4 * np.abs(expected).max()
+
+
+# -- names that rules are made from ----------------------------------------------------------------------------------
+
+
+def shapes(case: Case) -> dict[str, tuple[int, ...]]:
+    """The names that the derivation gives to arrays, or lists of them, and their shapes."""
+    text = re.sub("return .*", "return locals()", ast.unparse(ast.parse(inspect.getsource(case.derivation))))
+    found: Any = case.run(_compiled(text, case.derivation), case.parameters)
+    return {name: np.shape(value) for name, value in found.items() if isinstance(value, list | np.ndarray)}
+
+
+# -- trees -----------------------------------------------------------------------------------------------------------
+
+
+def _piece(text: str) -> ast.AST:
+    statement = ast.parse(text).body[0]
+    return statement.value if isinstance(statement, ast.Expr) else statement
+
+
+def _backward(tree: ast.Module, *, lines: bool) -> Iterator[ast.AST]:
+    """Every node after the line that defines the loss; or the right-hand sides of these lines alone."""
+    (function,) = tree.body
+    assert isinstance(function, ast.FunctionDef)
+    loss = next(k for k, line in enumerate(function.body) if ast.unparse(line).startswith("loss ="))
+    for node in [node for line in function.body[loss + 1 : -1] for node in ast.walk(line)]:
+        match node:
+            case _ if not lines:
+                yield node
+            case ast.Assign() | ast.AugAssign():
+                yield node.value
+            case ast.Expr(ast.Call(args=[_, _, scattered])):
+                yield scattered
+
+
+def _matches(pattern: Any, node: Any, bound: dict[str, ast.AST]) -> bool:
+    if isinstance(pattern, ast.Name) and re.fullmatch("[A-Z]|LINE", pattern.id):
+        return isinstance(node, ast.expr) and ast.unparse(bound.setdefault(pattern.id, node)) == ast.unparse(node)
+    if isinstance(pattern, list):
+        same = isinstance(node, list) and len(node) == len(pattern)
+        return same and all(_matches(*pair, bound) for pair in zip(pattern, node, strict=True))
+    if isinstance(pattern, ast.AST):
+        fields = [name for name in pattern._fields if name != "ctx"]
+        return type(node) is type(pattern) and all(
+            _matches(getattr(pattern, name), getattr(node, name), bound) for name in fields
+        )
+    return pattern == node
+
+
+class _Fill(ast.NodeTransformer):
+    """Puts what capitals were bound to in their place."""
+
+    def __init__(self, bound: dict[str, ast.AST]):
+        self.bound = bound
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return self.bound.get(node.id, node)
+
+
+class _Swap(ast.NodeTransformer):
+    """Puts one node in another's place."""
+
+    def __init__(self, old: ast.AST, new: ast.AST):
+        self.old, self.new = old, new
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        return self.new if node is self.old else self.generic_visit(node)
+
+
+def _compiled(text: str, derivation: Callable[..., Any]) -> Callable[..., Any]:
+    assert isinstance(derivation, FunctionType)
+    names: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        exec(compile(text, "planted", "exec"), derivation.__globals__, names)
+    return names[derivation.__name__]
