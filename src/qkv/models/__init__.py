@@ -1,22 +1,35 @@
 """Networks, one a file: its configuration, its forward pass, its loss, and its verb."""
 
 from qkv.models.bert import BertBatch, BertConfig, BertEncoder, BertTokens
+from qkv.models.causal_lm import CausalLM
+from qkv.models.ngram_counts import NGramCounts
+from qkv.models.recurrent_lm import RecurrentLM, RecurrentLMConfig
 from qkv.models.search import Hypothesis, SearchOptions, search
 from qkv.models.seq2seq_rnn import RecurrentConfig, TranslationRNN
 from qkv.models.seq2seq_transformer import TransformerConfig, TranslationTransformer
+from qkv.models.transformer_lm import TransformerLM, TransformerLMConfig
 from qkv.models.translation_memory import TranslationMemory
+from qkv.models.window_lm import WindowConfig, WindowLM
 
 __all__ = [
     "BertBatch",
     "BertConfig",
     "BertEncoder",
     "BertTokens",
+    "CausalLM",
     "Hypothesis",
+    "NGramCounts",
     "RecurrentConfig",
+    "RecurrentLM",
+    "RecurrentLMConfig",
     "SearchOptions",
     "TransformerConfig",
+    "TransformerLM",
+    "TransformerLMConfig",
     "TranslationMemory",
     "TranslationRNN",
     "TranslationTransformer",
+    "WindowConfig",
+    "WindowLM",
     "search",
 ]

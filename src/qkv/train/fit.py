@@ -132,8 +132,8 @@ def fit(
 ) -> Position:
     """Trains `model` until the epochs, steps, minutes or patience are used up; leaves it with its best weights.
 
-    `model.loss(batch)` returns the mean loss of a batch; a model that is `HandDerived` is trained without autograd. A run
-    folder that holds a saved state goes on from there.
+    `model.loss(batch)` returns the mean loss of a batch; a model that is `HandDerived` is trained without autograd. A
+    run folder that holds a saved state goes on from there.
 
     Raises:
         StoppedError: on Ctrl-C or a termination signal, once the state is saved.
