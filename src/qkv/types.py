@@ -57,11 +57,15 @@ class PairBatch:
         return int(self.source_mask.sum()) + self.weight
 
 
+MASK_ID = 0
+"""The index of the mask, in vocabularies that have one."""
+
+
 @dataclass(frozen=True)
 class NGramBatch:
     """Runs of `n` words as they stand in the text, and which of them are to be predicted from the others.
 
-    What a network reads has a mask in the place of a hidden word; where the vocabulary has one, its index is 0.
+    What a network reads has the mask in the place of a hidden word.
     """
 
     ids: Int64[Tensor, "batch n"]

@@ -90,7 +90,7 @@ class NGramBatches:
         seed: with the number of the epoch, all that the order depends on.
         hide: which words of a row are to be predicted: `random`, one of them, drawn anew for each row in each epoch;
             `each`, one after the other, so that an epoch has every row as often as it is long (to judge by: no luck
-            is in its mean); `last`, the last one.
+            is in its mean); `last`, the last one; `all`, for models that read only what stands before a word.
         shuffle: False keeps the order of the rows.
 
     Raises:
@@ -107,7 +107,7 @@ class NGramBatches:
         *,
         batch_size: int,
         seed: int,
-        hide: Literal["random", "each", "last"],
+        hide: Literal["random", "each", "last", "all"],
         shuffle: bool = True,
     ):
         if rows.size == 0:
@@ -132,5 +132,5 @@ class NGramBatches:
             first = batch % per_round * self.batch_size
             chosen = order[first : first + self.batch_size]
             here = np.full(len(chosen), batch // per_round) if self.hide == "each" else place[chosen]
-            hidden = np.arange(n) == here[:, None]
+            hidden = (np.arange(n) == here[:, None]) | (self.hide == "all")
             yield NGramBatch(torch.from_numpy(self.rows[chosen]), torch.from_numpy(hidden))

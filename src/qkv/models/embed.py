@@ -18,3 +18,10 @@ def scaled_embedding(size: int, width: int, pretrained_dim: int | None, freeze: 
     nn.init.normal_(embedding.weight, std=width**-0.5)
     nn.init.zeros_(embedding.weight[0].detach())
     return embedding, width**0.5
+
+
+def tied_embedding(size: int, width: int) -> tuple[nn.Embedding, float]:
+    """As `scaled_embedding`, where no id is padding."""
+    embedding = nn.Embedding(size, width)
+    nn.init.normal_(embedding.weight, std=width**-0.5)
+    return embedding, width**0.5
