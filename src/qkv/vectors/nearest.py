@@ -2,9 +2,11 @@
 
 Scores are made a tile at a time, and of each tile only the largest of every 32 neighbouring rows is kept. The k best
 rows lie in the k groups with the largest maxima: were one of them in another group, k groups would each hold a row at
-least as good. Only the rows of those groups are scored again.
+least as good. Only the rows of those groups are scored again. For a few queries, reading all rows is what takes the
+time, and their groups are found from rows of one byte a number.
 """
 
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -13,11 +15,12 @@ from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
 from qkv.errors import InputError, NotFiniteError, unknown_name
+from qkv.vectors._coarse import GROUP, Coarse
 
 Measure = Literal["cosine", "dot", "euclidean"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
-_GROUP = 32
+_FEW_QUERIES = 4
 _MOST_QUERIES = 256
 _TILE = 1 << 20  # scores at once, 4 MB of them: they stay in a processor's cache
 _MOST_CANDIDATES = 1 << 23
@@ -78,35 +81,62 @@ class Search:
             wanted = wanted / _not_zero(torch.linalg.vector_norm(wanted, dim=1, keepdim=True))
         elif self.by == "euclidean":
             wanted = torch.cat([wanted - self._mean, torch.ones(len(wanted), 1)], dim=1)
-        if not top:
-            return np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0))
-        block = max(1, min(_MOST_QUERIES, _MOST_CANDIDATES // (top * _GROUP * self.rows.shape[1])))
-        tile = torch.empty(max(_TILE, block * _GROUP))
-        places = torch.cat([self._best(some, top, tile) for some in wanted.split(block)]) if len(wanted) else None
-        index = np.empty((0, top), np.int64) if places is None else places.numpy()
+        if not (top and len(queries)):
+            return np.empty((len(queries), top), np.int64), np.empty((len(queries), top))
+        few = len(wanted) <= _FEW_QUERIES
+        index = self._one_by_one(wanted, top) if few else self._by_blocks(wanted, top).numpy()
         scores = exact_scores(queries, self.matrix, index, self.by)
         order = np.lexsort((index, scores if self.by == "euclidean" else -scores))
         return np.take_along_axis(index, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
-    def _best(
+    @cached_property
+    def _coarse(self) -> Coarse:
+        rows = self.rows.numpy()
+        return Coarse(rows[:, :-1], rows[:, -1]) if self.by == "euclidean" else Coarse(rows)
+
+    def _one_by_one(self, wanted: Float32[Tensor, "queries width"], top: int) -> Int64[np.ndarray, "queries top"]:
+        return np.stack([self._best_of(query, top) for query in wanted.numpy()])
+
+    def _best_of(self, query: Float32[np.ndarray, " width"], top: int) -> Int64[np.ndarray, " top"]:
+        # In NumPy: torch would share these small sums among threads that then wait for more by turning in circles, and
+        # keep the processor from the next query.
+        groups = self._coarse.groups(query[:-1] if self.by == "euclidean" else query, top)
+        candidates = (groups[:, None] * GROUP + np.arange(GROUP)).reshape(-1)
+        candidates = candidates[candidates < len(self.rows)]
+        scores = self.rows.numpy()[candidates] @ query
+        return candidates[np.argpartition(scores, -top)[-top:]]
+
+    def _by_blocks(self, wanted: Float32[Tensor, "queries width"], top: int) -> Int64[Tensor, "queries top"]:
+        block = max(1, min(_MOST_QUERIES, _MOST_CANDIDATES // (top * GROUP * self.rows.shape[1])))
+        tile = torch.empty(max(_TILE, block * GROUP))
+        return torch.cat([self._best_in(self._groups(some, top, tile), some, top) for some in wanted.split(block)])
+
+    def _groups(
         self, queries: Float32[Tensor, "queries width"], top: int, tile: Float32[Tensor, " scores"]
-    ) -> Int64[Tensor, "queries top"]:
+    ) -> Int64[Tensor, "queries groups"]:
+        """The groups with the largest maxima, which hold the best rows."""
         rows, count = self.rows, len(queries)
-        groups, at_once = -(-len(rows) // _GROUP), len(tile) // count // _GROUP * _GROUP
+        groups, at_once = -(-len(rows) // GROUP), len(tile) // count // GROUP * GROUP
         maxima = torch.empty(groups, count)
         asked = queries.T.contiguous()
         for start in range(0, len(rows), at_once):
             some = rows[start : start + at_once]
             scores = tile[: len(some) * count].view(len(some), count)
             torch.mm(some, asked, out=scores)
-            whole, first = len(some) // _GROUP * _GROUP, start // _GROUP
+            whole, first = len(some) // GROUP * GROUP, start // GROUP
             if whole:
-                grouped = scores[:whole].view(-1, _GROUP, count)
-                torch.amax(grouped, dim=1, out=maxima[first : first + whole // _GROUP])
+                grouped = scores[:whole].view(-1, GROUP, count)
+                torch.amax(grouped, dim=1, out=maxima[first : first + whole // GROUP])
             if whole < len(some):
                 maxima[-1] = scores[whole:].amax(dim=0)
-        chosen = maxima.T.contiguous().topk(min(top, groups), sorted=False).indices
-        candidates = (chosen[:, :, None] * _GROUP + torch.arange(_GROUP)).flatten(1)
+        return maxima.T.contiguous().topk(min(top, groups), sorted=False).indices
+
+    def _best_in(
+        self, groups: Int64[Tensor, "queries groups"], queries: Float32[Tensor, "queries width"], top: int
+    ) -> Int64[Tensor, "queries top"]:
+        """The best rows within these groups, scored again."""
+        rows = self.rows
+        candidates = (groups[:, :, None] * GROUP + torch.arange(GROUP)).flatten(1)
         beyond = candidates >= len(rows)
         candidates = candidates.masked_fill(beyond, 0)
         scores = torch.bmm(rows[candidates], queries[:, :, None])[:, :, 0].masked_fill(beyond, -torch.inf)
