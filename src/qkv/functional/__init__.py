@@ -49,6 +49,7 @@ from qkv.functional.mask import (
     padding_mask,
     window_mask,
 )
+from qkv.functional.plain import in_the_open
 from qkv.functional.statistics import head_overlap, head_statistics
 from qkv.functional.window import naive_windowed_attention, windowed_attention
 
@@ -71,6 +72,7 @@ __all__ = [
     "edge_softmax",
     "head_overlap",
     "head_statistics",
+    "in_the_open",
     "kernel_attention",
     "lengths_to_real",
     "linear_attention",

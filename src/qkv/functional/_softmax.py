@@ -11,6 +11,7 @@ from torch import Tensor
 from qkv.functional._inputs import values_are_there
 from qkv.functional.dropout import dropout as drop
 from qkv.functional.mask import full_mask
+from qkv.functional.plain import opened
 
 _ROWS = 256  # queries whose weights are made at once: with 2,048 keys 2 MB, which a core's cache holds
 _LARGE = 2**16  # entries of one map from which on blocks pay
@@ -28,11 +29,12 @@ def attend(
     need_weights: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """`softmax_attention` on inputs that were checked, all but the mask."""
-    if need_weights:
-        if dropout == 0 and _in_blocks(query, key, value):
+    in_the_open = not need_weights and opened("softmax attention")
+    if need_weights or in_the_open:
+        if dropout == 0 and not in_the_open and _in_blocks(query, key, value):
             return _attend_in_blocks(query, key, value, full_mask(query, key, mask, is_causal), scale)
         weights = drop(softmax_weights(query, key, mask, scale=scale, is_causal=is_causal), dropout)
-        return weights @ value, weights
+        return weights @ value, weights if need_weights else None
     if mask is not None or query.shape[-2] != key.shape[-2]:  # the fused path takes one or the other, and only squares
         mask, is_causal = full_mask(query, key, mask, is_causal), False
     if query.device.type == "cpu" and query.dtype == torch.bfloat16 and torch.is_grad_enabled():

@@ -21,6 +21,7 @@ from qkv.functional._inputs import check_finite, check_inputs, exact_type
 from qkv.functional._naive import naive_attention
 from qkv.functional.feature_map import FeatureMap, TaylorFeatures
 from qkv.functional.mask import full_mask
+from qkv.functional.plain import opened
 
 Vanishing = Literal["raise", "zeros"]
 
@@ -74,7 +75,7 @@ def linear_attention(
     short = query.shape[-2] * key.shape[-2] <= _CHUNK**2
     with torch.autocast(query.device.type, enabled=False):
         q, k, v = (x.to(exact_type(query)) for x in (query, key, value))
-        if need_weights or short or (mask is not None and real is None):
+        if need_weights or short or (mask is not None and real is None) or opened("linear attention"):
             weights = _weights(q, k, feature_map, mask, is_causal, vanishing)
             output = weights @ v
         else:

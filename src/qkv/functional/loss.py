@@ -8,6 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from qkv.functional.plain import opened
+
 _ROWS = 512  # positions whose logits are held at once
 
 
@@ -28,13 +30,15 @@ def linear_cross_entropy(
     definition; here positions go through a few hundred at a time, so that logits are never held whole, and their
     gradient `softmax - (1 - e) onehot - e / vocab` is formed on the spot. The last term is the same for all logits, so
     it needs no pass over them: it meets the sums of `weight` and `hidden` instead. Under autocast the products are in
-    its type, all sums in float32. Differentiable once.
+    its type, all sums in float32. Differentiable once, but for `in_the_open`.
 
     >>> weight, target = torch.tensor([[0.0], [9.0]]), torch.tensor([[1, 1]])
     >>> loss = linear_cross_entropy(torch.tensor([[[0.0], [1.0]]]), weight, None, target, torch.tensor([[True, False]]))
     >>> round(loss.item(), 4)  # log 2: the second position does not count
     0.6931
     """
+    if opened("linear cross-entropy"):
+        return naive_linear_cross_entropy(hidden, weight, bias, target, mask, label_smoothing=label_smoothing)
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
     real = hidden[mask].to(dtype)
