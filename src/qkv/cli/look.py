@@ -1,6 +1,8 @@
 """Commands that show what was attended to."""
 
+import inspect
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +18,7 @@ _LONGEST = 128  # tokens a side of a figure, past which it takes minutes to draw
 @app.command
 def show(
     run: Annotated[Path, Parameter(help="A run folder, or that of a published BERT.")],
-    text: Annotated[str, Parameter(help="The input, in quotes.")],
+    text: Annotated[str | None, Parameter(help="The input, in quotes.")] = None,
     second: Annotated[str | None, Parameter(help="A second text, to be read with the first.")] = None,
     /,
     *,
@@ -28,6 +30,16 @@ def show(
     absolute: Annotated[bool, Parameter(negative="", help="--solid and --dashed are weights themselves.")] = False,
     numbers: Annotated[bool | None, Parameter(help="Weights in the cells; by default where they fit.")] = None,
     monochrome: Annotated[bool, Parameter(negative="", help="Greys, for print.")] = False,
+    context: Annotated[
+        str | None, Parameter(help="Of masked-lm: tell which words followed these in training, and how often.")
+    ] = None,
+    samples: Annotated[int | None, Parameter(help="Of a causal model: so many texts are drawn; 5 by default.")] = None,
+    length: Annotated[int | None, Parameter(help="Words drawn for each; 12 by default.")] = None,
+    temperature: Annotated[
+        float | None, Parameter(help="Near 0 the likeliest words are drawn, above 1 more surprises; 1 by default.")
+    ] = None,
+    top_k: Annotated[int | None, Parameter(help="Draw from so many of the likeliest words alone.")] = None,
+    seed: Annotated[int | None, Parameter(help="Decides what is drawn; 0 by default.")] = None,
     out: Annotated[Path | None, Parameter(help="Path of the figures, without ending.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -35,16 +47,30 @@ def show(
 
     `qkv show FOLDER "the first text" "the second"` looks into a model in the layout that the library transformers
     writes (config.json, tokenizer.json, model.safetensors), and tells what each of its heads does.
+
+    `qkv show RUN "go to [MASK] school"` asks a run of masked-lm for the hidden word, `qkv show RUN --context "go to"`
+    for what came next in training; `qkv show RUN "go to" --samples 5` lets a causal one go on.
     """
-    from qkv import draw, files
+    from qkv import draw
+    from qkv.recipes.base import Drawn
 
     if out is not None and not out.name:
         raise InputError("--out is not the path of a figure", expected="a path without ending", got=str(out))
-    shown, folder = _shown(run, text, second, layer=layer, head=head)
-    stem = out or folder / _file_name(f"{text} {second or ''}")
+    asked = {
+        "context": context, "samples": samples, "length": length, "temperature": temperature, "top_k": top_k,
+        "seed": seed,
+    }  # fmt: skip
+    own = {name: value for name, value in asked.items() if value is not None}
+    shown, folder = _shown(run, text, second, own, layer=layer, head=head)
+    stem = out or folder / _file_name(" ".join(part for part in (text, second, context) if part))
+    given = {"input": text, "second": second}
+    read = {name: value for name, value in given.items() if value is not None}
+    if isinstance(shown, Drawn):
+        paths = _write(stem, {"page": shown.page.encode(), "svg": shown.svg.encode(), "png": shown.png})
+        return answer({**read, **shown.document, "figures": paths}, shown.text, as_json=as_json)
     look: dict[str, Any] = {
         "style": style, "solid": solid, "dashed": dashed, "absolute": absolute, "numbers": numbers,
-        "monochrome": monochrome, "title": shown.text,
+        "monochrome": monochrome, "title": shown.title or shown.text,
     }  # fmt: skip
     figure = shown.figure.overview(_LONGEST)
     if figure is not shown.figure:
@@ -53,31 +79,50 @@ def show(
         warnings.simplefilter("always")
         picture = draw.attention_png(figure, **look)
     people.print("\n".join(str(warning.message) for warning in warned), markup=False, end="\n" * bool(warned))
-    written = {
-        "page": files.write_text(
-            stem.with_name(f"{stem.name}.html"),
-            draw.attention_page(shown.maps, title=shown.text, caption=shown.caption, heads=shown.heads),
-        ),
-        "svg": files.write_text(stem.with_name(f"{stem.name}.svg"), draw.attention_svg(figure, **look)),
-        "png": files.write_bytes(stem.with_name(f"{stem.name}.png"), picture),
+    page = draw.attention_page(shown.maps, title=shown.title or shown.text, caption=shown.caption, heads=shown.heads)
+    svg = draw.attention_svg(figure, **look)
+    paths = _write(stem, {"page": page.encode(), "svg": svg.encode(), "png": picture})
+    return answer({**read, **shown.document, "figures": paths, "heads": shown.heads}, shown.text, as_json=as_json)
+
+
+def _write(stem: Path, contents: dict[str, bytes]) -> dict[str, str]:
+    """Writes page and figures, and says where."""
+    from qkv import files
+
+    endings = {"page": "html"}
+    paths = {
+        kind: str(files.write_bytes(stem.with_name(f"{stem.name}.{endings.get(kind, kind)}"), made))
+        for kind, made in contents.items()
     }
-    paths = {kind: str(path) for kind, path in written.items()}
     say("\n".join(paths.values()))
-    read = {"input": text} if second is None else {"input": text, "second": second}
-    answer({**read, **shown.document, "figures": paths, "heads": shown.heads}, shown.text, as_json=as_json)
+    return paths
 
 
-def _shown(path: Path, text: str, second: str | None, *, layer: int | None, head: int | None) -> tuple[Any, Path]:
-    """What is to be shown of a run or of a published model, and the folder for its figures."""
+def _shown(
+    path: Path, text: str | None, second: str | None, own: dict[str, Any], *, layer: int | None, head: int | None
+) -> tuple[Any, Path]:
+    """What is to be shown of a run or of a published model, and the folder for its figures.
+
+    Args:
+        own: options that not every recipe takes.
+    """
     from qkv.recipes import pretrained
 
-    if pretrained.is_published(path):
+    finished = None if pretrained.is_published(path) else finished_run(path)
+    show_it: Callable[..., Any] = pretrained.show if finished is None else verb(finished, "show")
+    taken = inspect.signature(show_it).parameters
+    for name in own:
+        if name not in taken:
+            whose = "a published model" if finished is None else f"a run of {finished.recipe}"
+            raise InputError(f"{whose} takes no --{name.replace('_', '-')}", hint="a run of masked-lm")
+    if text is None and "context" not in taken:
+        raise InputError("there is nothing to read", expected="a text, in quotes")
+    if finished is None:
         # Such a folder is often shared, or a cache: what is made of it stays here.
-        return pretrained.show(path, text, second, layer=layer, head=head), Path("shown", path.resolve().name)
-    finished = finished_run(path)
+        return show_it(path, text, second, layer=layer, head=head), Path("shown", path.resolve().name)
     if second is not None:
         raise InputError("a run reads one text", expected="one", got="two", hint="the folder of a published BERT")
-    return verb(finished, "show")(finished, text, layer=layer, head=head), finished.path / "shown"
+    return show_it(finished, text, layer=layer, head=head, **own), finished.path / "shown"
 
 
 @app.command

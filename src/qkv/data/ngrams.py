@@ -90,7 +90,8 @@ class NGramBatches:
         seed: with the number of the epoch, all that the order depends on.
         hide: which words of a row are to be predicted: `random`, one of them, drawn anew for each row in each epoch;
             `each`, one after the other, so that an epoch has every row as often as it is long (to judge by: no luck
-            is in its mean); `last`, the last one; `all`, for models that read only what stands before a word.
+            is in its mean); `last`, the last one; `all`, for models that read only what stands before a word; a
+            number, the word in that place, counted from 0.
         shuffle: False keeps the order of the rows.
 
     Raises:
@@ -107,7 +108,7 @@ class NGramBatches:
         *,
         batch_size: int,
         seed: int,
-        hide: Literal["random", "each", "last", "all"],
+        hide: Literal["random", "each", "last", "all"] | int,
         shuffle: bool = True,
     ):
         if rows.size == 0:
@@ -125,7 +126,8 @@ class NGramBatches:
         """The batches of an epoch, from batch `start` on; unless places are random, one batch has one for all rows."""
         count, n = self.rows.shape
         generator = np.random.default_rng((self.seed, number))
-        place = generator.integers(n, size=count) if self.hide == "random" else np.full(count, n - 1)
+        fixed = self.hide if isinstance(self.hide, int) else n - 1
+        place = generator.integers(n, size=count) if self.hide == "random" else np.full(count, fixed)
         order = generator.permutation(count) if self.shuffle else np.arange(count)
         per_round = -(-count // self.batch_size)
         for batch in range(start, len(self)):

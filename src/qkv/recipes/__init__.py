@@ -41,6 +41,12 @@ RECIPES = {
         real_data="any text, or n-grams (npz)",
         compares="asymmetric and symmetric, exact and descent, dimensions",
     ),
+    "masked-lm": Entry(
+        summary="Predict hidden words from those around them: a network by hand, a Transformer, counts, and others.",
+        default_data="the docstrings of Python's library",
+        real_data="any text, or n-grams (npz)",
+        compares="window (multilayer perceptron), recurrent, transformer, causal, counts, unigram",
+    ),
     "digits": Entry(
         summary="Attention between images: which pictures attend to which, and what their weighted sums look like.",
         default_data="the handwritten digits that scikit-learn carries",
@@ -64,4 +70,5 @@ def load(name: str) -> "Recipe":
     """
     if name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES)
-    return importlib.import_module(f"qkv.recipes.{name}")  # pyright: ignore[reportReturnType] - modules fit Recipe
+    module = f"qkv.recipes.{name.replace('-', '_')}"
+    return importlib.import_module(module)  # pyright: ignore[reportReturnType] - modules fit Recipe

@@ -34,6 +34,7 @@ class Shown:
     """What a model said, or read, and what was attended to on the way: every map, and the figure that tells most.
 
     `document` says the same as `text`, to programs; `heads` has a row of numbers for each head (see `attention_page`).
+    `title` stands above the figure, where the text is too long for it.
     """
 
     text: str
@@ -42,6 +43,21 @@ class Shown:
     caption: str
     document: Json
     heads: Sequence[Json] = ()
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a model said, where nothing is attended to: a page and a figure.
+
+    `document` says the same as `text`, to programs.
+    """
+
+    text: str
+    page: str
+    svg: str
+    png: bytes
+    document: Json
 
 
 def attended(maps: Sequence[AttentionMap], *, layer: int | None, head: int | None) -> AttentionMap:
@@ -86,7 +102,8 @@ class Recipe(Protocol):
 
     - `evaluate(run, data: str | None, reporter) -> Json`: scores on other data, or again on the test part.
     - `predict(run, data: str, out: Path, reporter) -> Json`: writes predictions for data without targets.
-    - `show(run, text, *, layer: int | None, head: int | None) -> Shown`: a prediction, and what was attended to.
+    - `show(run, text, *, layer: int | None, head: int | None) -> Shown | Drawn`: a prediction, and what was attended
+      to. What else it takes by name is asked for by options of the same names.
     """
 
     CONFIG: type[Config]

@@ -22,6 +22,8 @@ _BEST: dict[str, _Best] = {
     "chrf": "highest",
     "exact_match": "highest",
     "loss": "lowest",
+    "cross_entropy": "lowest",
+    "perplexity": "lowest",
 }
 
 
@@ -56,7 +58,7 @@ def write(comparison: Comparison, out: Path) -> list[Path]:
     runs = [run for group in comparison.groups for run in group.runs]
     bars = draw.svg(draw.bars([_bar(group, metric) for group in comparison.groups], x=metric))
     charts = {"comparison.svg": bars}
-    trained = all(run.history for run in runs)
+    trained = [group for group in comparison.groups if group.runs[0].history]
     blocks: list[Block] = [
         Paragraph(
             "Means over seeds with 95 % intervals (Student's t). Groups differ in what their names say and in settings "
@@ -66,7 +68,7 @@ def write(comparison: Comparison, out: Path) -> list[Path]:
         Figure(bars, f"{metric}: mean and 95 % interval."),
     ]
     if trained:
-        charts["curves.svg"] = draw.svg(draw.curves([_curve(group) for group in comparison.groups], x="minutes"))
+        charts["curves.svg"] = draw.svg(draw.curves([_curve(group) for group in trained], x="minutes"))
         caption = "Validation loss against training time, the first seed of each."
         told = "Scores are of the test part; the minutes in the table are of training, validation included."
         blocks += [Heading("How training went"), Paragraph(told), Figure(charts["curves.svg"], caption)]
