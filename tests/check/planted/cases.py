@@ -54,7 +54,7 @@ def _drawn(rng: np.random.Generator, **shapes: int | tuple[int, ...]) -> dict[st
     return {name: 0.7 * rng.standard_normal(shape) for name, shape in shapes.items()}
 
 
-def window(rng: np.random.Generator, *, batch=5, places=3, vocab=7, dim=2, units=11) -> Case:
+def window(rng: np.random.Generator, *, batch=11, places=2, vocab=5, dim=3, units=7) -> Case:
     parameters = _drawn(
         rng, embedding=(vocab, dim), w1=(units, places * dim), b1=units, w2=(places * vocab, units), b2=places * vocab
     )
@@ -71,7 +71,7 @@ def lstm(rng: np.random.Generator, *, steps=3, batch=5, inputs=2, units=3) -> Ca
     return Case("lstm", d.lstm, parameters, data)
 
 
-def attention(rng: np.random.Generator, *, batch=3, length=5, width=7, dim=2) -> Case:
+def attention(rng: np.random.Generator, *, batch=2, length=5, width=3, dim=7) -> Case:
     parameters = _drawn(
         rng, x=(batch, length, width), wq=(width, dim), wk=(width, dim), wv=(width, dim), wo=(dim, width)
     )
@@ -101,10 +101,10 @@ def layer_norm(
 def convolution(
     rng: np.random.Generator,
     *,
-    batch=2,
+    batch=3,
     channels=2,
-    size=(5, 7),
-    maps=3,
+    size=(4, 3),
+    maps=5,
     kernel=(3, 2),
     outputs=2,
     kinked: bool = False,
@@ -145,12 +145,12 @@ def _square(make: Callable[..., Case], **sizes: Any) -> Callable[..., Case]:
 
 PRIME = [window, lstm, attention, layer_norm, convolution, max_pooling]
 SQUARE = [
-    _square(window, batch=6, places=3, vocab=6, dim=2, units=6),
+    _square(window, batch=8, places=2, vocab=4, dim=4, units=8),
     _square(lstm, steps=3, batch=3, inputs=3, units=3),
     _square(attention, batch=3, length=3, width=3, dim=3),
     _square(layer_norm, batch=5, inputs=5, units=5, labels=5),
-    _square(convolution, batch=3, channels=3, size=(5, 5), maps=3, kernel=(3, 3), outputs=3),
-    _square(max_pooling, batch=3, channels=3, size=(5, 5), maps=3, kernel=(3, 3), outputs=3),
+    _square(convolution, batch=2, channels=2, size=(4, 4), maps=2, kernel=(3, 3), outputs=2),
+    _square(max_pooling, batch=2, channels=2, size=(5, 5), maps=2, kernel=(3, 3), outputs=2),
 ]
 """The sizes at which an array that is transposed, or stands for another, still fits."""
 

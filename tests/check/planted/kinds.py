@@ -1,9 +1,12 @@
-"""The kinds of mistakes that people make in a backward pass, each as the rules that make it."""
+"""The kinds of mistakes that people make in a backward pass: the rules that make each, and what it may be called.
+
+Names of causes are those of `qkv.check.CAUSES`.
+"""
 
 from collections.abc import Iterator
 
 from tests.check.planted.cases import Case
-from tests.check.planted.rules import Rule, Rules, shapes
+from tests.check.planted.rules import Kind, Mistake, Rule, multiple, shapes
 
 
 def other_operands(case: Case) -> Iterator[Rule]:
@@ -31,94 +34,154 @@ def other_parameters(case: Case) -> Iterator[Rule]:
         yield from ((f"d_{name} = A", f"d_{name} = d_{other}") for other in case.parameters if other != name)
 
 
-OPEN: dict[str, Rules] = {
-    "twice": [("LINE", "2 * LINE")],
-    "half": [("LINE", "LINE / 2")],
-    "sign of a term": [("A - B", "A + B"), ("A + B", "A - B")],
-    "mean for sum": [
-        ("A.sum(axis=K)", "A.mean(axis=K)"),
-        ("A.sum(axis=K, keepdims=True)", "A.mean(axis=K, keepdims=True)"),
-        ("LINE", "LINE / LINE.shape[-1]"),
-    ],
-    "wrong axis": [
-        ("A.sum(axis=0)", "A.sum(axis=1)"),
-        ("A.sum(axis=0)", "A.sum(axis=-1)"),
-        ("A.sum(axis=(0, 2, 3))", "A.sum(axis=(1, 2, 3))"),
-        ("A.sum(axis=(0, 2))", "A.sum(axis=(1, 2))"),
-        ("A.sum(axis=-1, keepdims=True)", "A.sum(axis=-2, keepdims=True)"),
-        ("A.sum(axis=-1, keepdims=True)", "A.sum(axis=0, keepdims=True)"),
-        ("A.mean(axis=1, keepdims=True)", "A.mean(axis=0, keepdims=True)"),
-    ],
-    "term left out": [("A + B", "A"), ("A + B", "B"), ("A - B", "A"), ("A - B", "-B"), ("A += B", "A += 0 * B")],
-    "term twice": [("A + B", "A + 2 * B"), ("A + B", "2 * A + B"), ("A - B", "A - 2 * B"), ("A - B", "2 * A - B")],
-    "slope left out": [
-        ("A * (B * (1 - B))", "A"),
-        ("A * (1 - B ** 2)", "A"),
-        ("A * slope(B)", "A"),
-        ("A * (B > 0)", "A"),
-    ],
-    "slope at the wrong point": [
-        ("h * (1 - h)", "a * (1 - a)"),
-        ("A * (1 - A)", "sigmoid(A) * (1 - sigmoid(A))"),
-        ("1 - np.tanh(A) ** 2", "1 - A ** 2"),
-        ("1 - g[t] ** 2", "1 - np.tanh(g[t]) ** 2"),
-        ("slope(A)", "slope(activation(A))"),
-        ("slope(u)", "slope(n)"),
-        ("slope(u)", "slope(-u)"),
-        ("a > 0", "a < 0"),
-    ],
-    "slope of another function": [
-        ("A * (1 - A)", "1 - A ** 2"),
-        ("1 - A ** 2", "A * (1 - A)"),
-        ("slope(A)", "A * (1 - A)"),
-        ("slope(A)", "sigmoid(A)"),
-        ("a > 0", "sigmoid(a)"),
-    ],
-    "power": [("A ** 2", "A"), ("A ** 2", "A ** 3")],
-    "mask left out": [("mask * A", "A")],
-    "scale left out": [("A / scale", "A")],
-    "scale twice": [("A / scale", "A / scale ** 2")],
-    "function left out": [("np.tanh(A)", "A"), ("np.sqrt(A)", "A")],
-    "epsilon left out": [("A + EPS", "A")],
-    "upside down": [("A / B", "A * B")],
-    "operand for another": other_operands,
-    "neighbouring step": [("A[t + 1]", "A[t]"), ("A[t]", "A[t - 1]"), ("A[t]", "A[t + 1]")],
-    "time reversed": [("A[t]", "A[-1 - t]"), ("A[t + 1]", "A[-1 - t]"), ("reversed(range(steps))", "range(steps)")],
-    "operand transposed": [
-        ("A.T @ B", "A @ B"),
-        ("A @ B.T", "A @ B"),
-        ("A @ B", "A @ B.T"),
-        ("A @ B", "A.T @ B"),
-        ("A.swapaxes(1, 2) @ B", "A @ B"),
-        ("A @ B.swapaxes(1, 2)", "A @ B"),
-        ("A @ B", "A @ B.swapaxes(1, 2)"),
-        ("np.einsum('boyx,bcyx->oc', A, B)", "np.einsum('boyx,bcxy->oc', A, B)"),
-        ("np.einsum('boyx,oc->bcyx', A, B)", "np.einsum('boxy,oc->bcyx', A, B)"),
-        ("np.einsum('boyx,oc->bcyx', A, B)", "np.einsum('boyx,co->bcyx', A, B)"),
-        ("np.einsum('bcijyx,boyx->ocij', A, B)", "np.einsum('bcijyx,boxy->ocij', A, B)"),
-        ("np.einsum('bcijyx,boyx->ocij', A, B)", "np.einsum('bcjiyx,boyx->ocij', A, B)"),
-    ],
-    "product the wrong way round": [
-        ("A @ B", "B @ A"),
-        ("np.einsum('boyx,bcyx->oc', A, B)", "np.einsum('boyx,bcyx->oc', B, A)"),
-    ],
-    "result transposed": [("LINE", "LINE.T"), ("LINE", "LINE.swapaxes(-1, -2)")],
-    "last step alone": [("A += B", "A = B")],
-    "wrong rows": [
-        ("np.add.at(A, read, B)", "np.add.at(A, ids, B)"),
-        ("np.add.at(A, read, B)", "np.add.at(A, read - 1, B)"),
-        ("np.put_along_axis(A, best, B, axis=-1)", "np.put_along_axis(A, best - 1, B, axis=-1)"),
-        ("np.put_along_axis(A, best, B, axis=-1)", "np.put_along_axis(A, best[::-1], B, axis=-1)"),
-    ],
-    "rows moved by one": [("LINE", "np.roll(LINE, 1, axis=0)"), ("LINE", "np.roll(LINE, 1, axis=-1)")],
-    "kernel turned": [
-        ("filters[:, :, i, j]", "filters[:, :, -1 - i, -1 - j]"),
-        ("filters[:, :, i, j]", "filters[:, :, j, i]"),
-        ("d_filters[:, :, i, j] = A", "d_filters[:, :, -1 - i, -1 - j] = A"),
-        ("d_filters[:, :, i, j] = A", "d_filters[:, :, j, i] = A"),
-    ],
-    "row left out": [("LINE", "np.concatenate([0 * LINE[:1], LINE[1:]])")],
-    "weights already updated": updated_weights,
-    "decay added": decay,
-    "gradient of another parameter": other_parameters,
+_BENT = {
+    "window": {"dz", "da"},
+    "lstm": {"dc", "da_i", "da_f", "da_g", "da_o"},
+    "attention": {"ds"},
+    "layer_norm": {"dz", "du", "da"},
+    "convolution": {"da"},
+    "max_pooling": set(),
+}
+"""Lines that go back through what is no straight line: a wrong one is a wrong derivative, whatever made it wrong."""
+
+
+def names(mistake: Mistake, kind: Kind, parameter: str) -> set[str]:
+    """What the cause of a wrong gradient by one parameter may be called."""
+    line = mistake.right.partition("=")[0].strip()
+    bent = line in _BENT[mistake.case.derivation.__name__]
+    partly = set() if multiple(mistake, parameter) else kind.partly
+    return kind.causes - (set() if bent else {"derivative"}) | partly
+
+
+OPEN: dict[str, Kind] = {
+    "twice": Kind([("LINE", "2 * LINE")], {"factor", "double"}),
+    "half": Kind([("LINE", "LINE / 2")], {"factor"}, {"term"}),
+    "sign of a term": Kind([("A - B", "A + B"), ("A + B", "A - B")], {"sign", "derivative"}),
+    "mean for sum": Kind(
+        [
+            ("A.sum(axis=K)", "A.mean(axis=K)"),
+            ("A.sum(axis=K, keepdims=True)", "A.mean(axis=K, keepdims=True)"),
+            ("LINE", "LINE / LINE.shape[-1]"),
+        ],
+        {"mean", "factor"},
+        {"term"},
+    ),
+    "wrong axis": Kind(
+        [
+            ("A.sum(axis=0)", "A.sum(axis=1)"),
+            ("A.sum(axis=0)", "A.sum(axis=-1)"),
+            ("A.sum(axis=(0, 2, 3))", "A.sum(axis=(1, 2, 3))"),
+            ("A.sum(axis=(0, 2))", "A.sum(axis=(1, 2))"),
+            ("A.sum(axis=-1, keepdims=True)", "A.sum(axis=-2, keepdims=True)"),
+            ("A.sum(axis=-1, keepdims=True)", "A.sum(axis=0, keepdims=True)"),
+            ("A.mean(axis=1, keepdims=True)", "A.mean(axis=0, keepdims=True)"),
+        ],
+        {"axis", "transposed", "derivative"},
+    ),
+    "term left out": Kind(
+        [("A + B", "A"), ("A + B", "B"), ("A - B", "A"), ("A - B", "-B"), ("A += B", "A += 0 * B")],
+        {"term", "derivative"},
+    ),
+    "term twice": Kind(
+        [("A + B", "A + 2 * B"), ("A + B", "2 * A + B"), ("A - B", "A - 2 * B"), ("A - B", "2 * A - B")],
+        {"double", "factor", "derivative"},
+    ),
+    "slope left out": Kind(
+        [
+            ("A * (B * (1 - B))", "A"),
+            ("A * (1 - B ** 2)", "A"),
+            ("A * slope(B)", "A"),
+            ("A * (B > 0)", "A"),
+        ],
+        {"derivative", "factor"},
+    ),
+    "slope at the wrong point": Kind(
+        [
+            ("h * (1 - h)", "a * (1 - a)"),
+            ("A * (1 - A)", "sigmoid(A) * (1 - sigmoid(A))"),
+            ("1 - np.tanh(A) ** 2", "1 - A ** 2"),
+            ("1 - g[t] ** 2", "1 - np.tanh(g[t]) ** 2"),
+            ("slope(A)", "slope(activation(A))"),
+            ("slope(u)", "slope(n)"),
+            ("slope(u)", "slope(-u)"),
+            ("a > 0", "a < 0"),
+        ],
+        {"derivative"},
+    ),
+    "slope of another function": Kind(
+        [
+            ("A * (1 - A)", "1 - A ** 2"),
+            ("1 - A ** 2", "A * (1 - A)"),
+            ("slope(A)", "A * (1 - A)"),
+            ("slope(A)", "sigmoid(A)"),
+            ("a > 0", "sigmoid(a)"),
+        ],
+        {"derivative"},
+    ),
+    "power": Kind([("A ** 2", "A"), ("A ** 2", "A ** 3")], {"derivative"}),
+    "mask left out": Kind([("mask * A", "A")], {"mask"}),
+    "scale left out": Kind([("A / scale", "A")], {"factor"}, {"double"}),
+    "scale twice": Kind([("A / scale", "A / scale ** 2")], {"factor"}, {"term"}),
+    "function left out": Kind([("np.tanh(A)", "A"), ("np.sqrt(A)", "A")], {"operand", "factor", "derivative"}),
+    "epsilon left out": Kind([("A + EPS", "A")], {"factor", "derivative"}),
+    "upside down": Kind([("A / B", "A * B")], {"factor", "mean"}, {"double"}),
+    "operand for another": Kind(other_operands, {"operand", "derivative"}),
+    "neighbouring step": Kind(
+        [("A[t + 1]", "A[t]"), ("A[t]", "A[t - 1]"), ("A[t]", "A[t + 1]")], {"operand", "moved", "derivative"}
+    ),
+    "time reversed": Kind(
+        [("A[t]", "A[-1 - t]"), ("A[t + 1]", "A[-1 - t]"), ("reversed(range(steps))", "range(steps)")],
+        {"operand", "moved", "derivative"},
+    ),
+    "operand transposed": Kind(
+        [
+            ("A.T @ B", "A @ B"),
+            ("A @ B.T", "A @ B"),
+            ("A @ B", "A @ B.T"),
+            ("A @ B", "A.T @ B"),
+            ("A.swapaxes(1, 2) @ B", "A @ B"),
+            ("A @ B.swapaxes(1, 2)", "A @ B"),
+            ("A @ B", "A @ B.swapaxes(1, 2)"),
+            ("np.einsum('boyx,bcyx->oc', A, B)", "np.einsum('boyx,bcxy->oc', A, B)"),
+            ("np.einsum('boyx,oc->bcyx', A, B)", "np.einsum('boxy,oc->bcyx', A, B)"),
+            ("np.einsum('boyx,oc->bcyx', A, B)", "np.einsum('boyx,co->bcyx', A, B)"),
+            ("np.einsum('bcijyx,boyx->ocij', A, B)", "np.einsum('bcijyx,boxy->ocij', A, B)"),
+            ("np.einsum('bcijyx,boyx->ocij', A, B)", "np.einsum('bcjiyx,boyx->ocij', A, B)"),
+        ],
+        {"transposed", "operand"},
+    ),
+    "product the wrong way round": Kind(
+        [
+            ("A @ B", "B @ A"),
+            ("np.einsum('boyx,bcyx->oc', A, B)", "np.einsum('boyx,bcyx->oc', B, A)"),
+        ],
+        {"transposed", "operand"},
+    ),
+    "result transposed": Kind([("LINE", "LINE.T"), ("LINE", "LINE.swapaxes(-1, -2)")], {"transposed", "moved"}),
+    "last step alone": Kind([("A += B", "A = B")], {"term"}),
+    "wrong rows": Kind(
+        [
+            ("np.add.at(A, read, B)", "np.add.at(A, ids, B)"),
+            ("np.add.at(A, read, B)", "np.add.at(A, read - 1, B)"),
+            ("np.put_along_axis(A, best, B, axis=-1)", "np.put_along_axis(A, best - 1, B, axis=-1)"),
+            ("np.put_along_axis(A, best, B, axis=-1)", "np.put_along_axis(A, best[::-1], B, axis=-1)"),
+        ],
+        {"moved"},
+    ),
+    "rows moved by one": Kind(
+        [("LINE", "np.roll(LINE, 1, axis=0)"), ("LINE", "np.roll(LINE, 1, axis=-1)")], {"moved", "operand"}
+    ),
+    "kernel turned": Kind(
+        [
+            ("filters[:, :, i, j]", "filters[:, :, -1 - i, -1 - j]"),
+            ("filters[:, :, i, j]", "filters[:, :, j, i]"),
+            ("d_filters[:, :, i, j] = A", "d_filters[:, :, -1 - i, -1 - j] = A"),
+            ("d_filters[:, :, i, j] = A", "d_filters[:, :, j, i] = A"),
+        ],
+        {"moved", "transposed"},
+    ),
+    "row left out": Kind([("LINE", "np.concatenate([0 * LINE[:1], LINE[1:]])")], {"term"}),
+    "weights already updated": Kind(updated_weights, {"operand", "double"}),
+    "decay added": Kind(decay, {"double"}),
+    "gradient of another parameter": Kind(other_parameters, {"operand"}),
 }

@@ -8,11 +8,12 @@ source to be read.
 
 import ast
 import inspect
+import linecache
 import random
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any
 
@@ -23,6 +24,20 @@ from tests.check.planted.derivations import Array, Gradients
 
 Rule = tuple[str, str]
 Rules = list[Rule] | Callable[[Case], Iterable[Rule]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of mistake.
+
+    Attributes:
+        causes: its names; `derivative` is one only on lines that go through a nonlinearity.
+        partly: names that are right too where not all of a gradient is off by one factor, but a term of it.
+    """
+
+    rules: Rules
+    causes: set[str]
+    partly: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -44,15 +59,18 @@ class Mistake:
         return self.case.run(self.derivation, parameters)
 
 
-def planted(kinds: Mapping[str, Rules], cases: Sequence[Case], *, each: int, seed: int = 0) -> list[Mistake]:
+def planted(kinds: Mapping[str, Kind], cases: Sequence[Case], *, each: int, seed: int = 0) -> list[Mistake]:
     """Up to `each` mistakes of every kind, taken from the cases in turn; no two that come to the same.
 
     Mistakes that do not run, give arrays of other shapes or the right gradients are none.
     """
     made: dict[tuple[str, bytes], Mistake] = {}
-    for kind, rules in kinds.items():
-        rng = random.Random(f"{seed} {kind}")
-        before, waiting = len(made), [_candidates(kind, rules, case, rng) for case in rng.sample(cases, len(cases))]
+    for name, kind in kinds.items():
+        rng = random.Random(f"{seed} {name}")
+        before, waiting = (
+            len(made),
+            [_candidates(name, kind.rules, case, rng) for case in rng.sample(cases, len(cases))],
+        )
         while waiting and len(made) - before < each:
             turn = waiting.pop(0)
             for mistake in turn:
@@ -114,6 +132,14 @@ def rewritten(source: str, pattern: str, replacement: str) -> Iterator[str]:
 def differs(found: Array, expected: Array) -> Array:
     """Where gradients are further apart than a ten-thousandth of the largest."""
     return np.abs(found - expected) > 1e-4 * np.abs(expected).max()
+
+
+def multiple(mistake: Mistake, parameter: str) -> bool:
+    """Whether the wrong gradient by a parameter is the right one times a factor."""
+    at = mistake.case.parameters
+    found, expected = (np.asarray(f(at)[1][parameter]).ravel() for f in (mistake.function, mistake.case.function))
+    factor = found @ expected / (expected @ expected or 1)
+    return not differs(found, factor * expected).any()
 
 
 # -- names that rules are made from ----------------------------------------------------------------------------------
@@ -185,8 +211,10 @@ class _Swap(ast.NodeTransformer):
 
 def _compiled(text: str, derivation: Callable[..., Any]) -> Callable[..., Any]:
     assert isinstance(derivation, FunctionType)
+    file = f"<planted {hash(text):x}>"
+    linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file  # as if read from a file
     names: dict[str, Any] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
-        exec(compile(text, "planted", "exec"), derivation.__globals__, names)
+        exec(compile(text, file, "exec"), derivation.__globals__, names)
     return names[derivation.__name__]
