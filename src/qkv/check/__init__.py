@@ -1,3 +1,6 @@
 """Mathematics checked: anyone's gradients, and what else is claimed. What is found is a `Report`."""
 
-__all__: list[str] = []
+from qkv.check.causes import CAUSES
+from qkv.check.gradients import gradients
+
+__all__ = ["CAUSES", "gradients"]

@@ -12,6 +12,7 @@ from cyclopts import CycloptsError
 
 from qkv.cli import (  # noqa: F401 - each registers its commands
     about,
+    check,
     glove,
     look,
     runs,

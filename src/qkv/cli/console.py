@@ -44,7 +44,16 @@ vectors_app = App(
 
 Exit codes: 0 done, 2 the input was unusable.""",
 )
-check_app = App(name="check", help="Check mathematics: what is right, and where it first goes wrong.")
+check_app = App(
+    name="check",
+    help="Check mathematics: what is right, and where it first goes wrong.",
+    help_epilogue="""Examples:
+
+  qkv check gradients code.py:loss                         which entries are wrong, and why\n
+  qkv check gradients model.py:Net --html report.html      with maps of where\n
+
+Exit codes: 0 all agrees, 1 something is wrong, 2 the input was unusable.""",
+)
 app.command(run_app)
 app.command(compare_app)
 app.command(vectors_app)

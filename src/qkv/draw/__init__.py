@@ -15,6 +15,7 @@ from qkv.draw.chart import (
     png,
     svg,
 )
+from qkv.draw.checked import check_page, check_text, error_map_svg
 from qkv.draw.picture import image_matrix_svg, images_svg
 from qkv.draw.report import (
     Facts,
@@ -59,7 +60,10 @@ __all__ = [
     "attention_svg",
     "bars",
     "by_length",
+    "check_page",
+    "check_text",
     "curves",
+    "error_map_svg",
     "image_matrix_svg",
     "images_svg",
     "panels",
