@@ -7,8 +7,8 @@ from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction, once_differentiable
 
 # Kernels that torch can differentiate once: a part of the names of their nodes, what users call them.
 _FUSED = {
@@ -22,6 +22,8 @@ _PIECES = {
     "Hardtanh", "LeakyRelu", "Max", "MaxPool2DWithIndices", "MaxPool3DWithIndices", "Maximum", "Min", "Minimum",
     "PreluKernel", "Relu", "RreluWithNoise", "Threshold",
 }  # fmt: skip
+
+_ONCE = once_differentiable(print).__code__  # what the mark makes of every backward pass
 
 
 class Graph:
@@ -61,11 +63,15 @@ class Graph:
             found.setdefault(_operation(node), {})[path] = None
         return {operation: list(paths) for operation, paths in found.items()}
 
-    def by_hand(self) -> dict[str, list[str]]:
-        """The `autograd.Function`s among them, each with its layers."""
+    def by_hand(self, *, once: bool = False) -> dict[str, list[str]]:
+        """The `autograd.Function`s among them, each with its layers; or only those marked to be differentiable `once`.
+
+        torch refuses to differentiate these again, but only where what they were given depends on the parameters too;
+        elsewhere it takes their gradient for a constant.
+        """
         found: dict[str, dict[str, None]] = {}
         for node, path in self.made.items():
-            if isinstance(node, torch.autograd.function.BackwardCFunction):
+            if isinstance(node, BackwardCFunction) and (not once or _backward(node).__code__ is _ONCE):
                 found.setdefault(_operation(node), {})[path] = None
         return {name: list(paths) for name, paths in found.items()}
 
@@ -109,6 +115,10 @@ def behind(kernel: str, operations: Mapping[str, list[str]]) -> list[str]:
 
 def _operation(node: Any) -> str:
     return re.sub(r"Backward\d*$", "", node.name().rpartition("::")[2])
+
+
+def _backward(node: Any) -> Any:
+    return node._forward_cls.backward
 
 
 def _words(operation: str) -> str:

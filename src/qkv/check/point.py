@@ -116,6 +116,9 @@ class Point:
         """What `go` finds by the first of the ways in `order` that can be gone, and which that was."""
         lacking: list[str] = []
         for way in order:
+            if way == "reverse" and self._once:
+                lacking.append(f"no {WAYS[way]}, which {_listed(self._once)} does not have")
+                continue
             try:
                 found = go(way)
             except RuntimeError as error:  # torch's only kind; NotImplementedError is one of it
@@ -181,6 +184,7 @@ class Point:
         _check_output(made, scalar)
         self.value = made.detach()
         self.operations, self.by_hand = graph.operations(made), graph.by_hand()
+        self._once = graph.by_hand(once=True)
         self._fused = fused(self.operations)
         for name, layers in (opened | self._fused).items():
             self.say(f"{name} by plain operations", *layers)
@@ -199,9 +203,8 @@ class Point:
         kernel = re.search(r"(?:AD with|derivative for) (?:aten::)?(\w+)", text)
         if kernel:
             return f"which {kernel[1]}{_places(behind(kernel[1], self.operations))} does not have"
-        if "autograd.Function" in text or "once_differentiable" in text:
-            named = [f"{name}{_places(layers)}" for name, layers in self.by_hand.items()]
-            return f"which {' or '.join(named)} does not have"
+        if "autograd.Function" in text:
+            return f"which {_listed(self.by_hand)} does not have"
         return f"says torch: {text.partition(chr(10))[0]}"
 
     # -- structures
@@ -335,6 +338,10 @@ def inner(first: Tensors, second: Tensors) -> Tensor:
 def flat(tensors: Tensors) -> Tensor:
     """All entries laid end to end."""
     return torch.cat([x.flatten() for x in tensors])
+
+
+def _listed(operations: Mapping[str, Sequence[str]]) -> str:
+    return " or ".join(f"{name}{_places(layers)}" for name, layers in operations.items())
 
 
 def _places(layers: Sequence[str]) -> str:
