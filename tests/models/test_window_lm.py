@@ -1,17 +1,19 @@
 import math
+import os
+import signal
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qkv.data import NGramBatches, read_ngrams
-from qkv.errors import InputError
-from qkv.models import WindowConfig, WindowLM
+from qkv.errors import InputError, StoppedError
+from qkv.models import WindowConfig, WindowLM, _window_fast
 from qkv.models.window_lm import NAMES, loss_and_gradients
-from qkv.train import mean_loss
+from qkv.train import FitConfig, RunFolder, fit, mean_loss
 from qkv.types import NGramBatch
 
 SMALL = WindowConfig(embed_dim=3, hidden_size=7)
@@ -109,6 +111,111 @@ def test_the_published_mistake_is_in_the_embedding_alone():
     assert not theirs[NAMES[0]][0].any()
     assert ours[NAMES[0]][0].any()
     np.testing.assert_allclose(ours[NAMES[0]].sum(axis=0), theirs[NAMES[0]].sum(axis=0), atol=1e-15)
+
+
+# -- in single precision ---------------------------------------------------------------------------------------------
+
+
+def single(task="masked", *, embed_dim=11, hidden_size=37, vocab=41, gradient="right") -> WindowLM:
+    """A model whose gradients are computed where they are not zero, of sizes that are no whole tiles."""
+    torch.manual_seed(1)
+    model = WindowLM(
+        WindowConfig(embed_dim=embed_dim, hidden_size=hidden_size, task=task, gradient=gradient), vocab, length=5
+    )
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+def same(model: WindowLM, batch: NGramBatch) -> None:
+    """Holds what the model computes to the derivation in double precision."""
+    parameters = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+    assert _window_fast.usable(parameters)
+    loss, gradients = model.loss_and_gradients(batch)
+    doubles = {name: value.astype(np.float64) for name, value in parameters.items()}
+    expected, references = loss_and_gradients(doubles, batch.ids.numpy(), batch.hidden.numpy(), model.config.gradient)
+    assert loss == pytest.approx(expected, rel=1e-6)
+    for name, reference in references.items():
+        assert gradients[name].dtype == np.float32
+        error = np.abs(gradients[name] - reference).max() / np.abs(reference).max()
+        assert error < 3e-6, (name, error)
+
+
+@pytest.mark.parametrize("gradient", ["right", "published"])
+@pytest.mark.parametrize(("task", "hide"), [("masked", "some"), ("masked", "last"), ("next", "last")])
+@pytest.mark.parametrize("batch", [1, 29, 67])
+def test_the_fast_way_comes_to_the_same(task, hide, gradient, batch):
+    model = single(task, gradient=gradient)
+    same(model, rows(model, batch=batch, hide=hide) if batch > 1 else rows(model, batch=1, hide="last"))
+
+
+@settings(max_examples=15)
+@given(
+    embed_dim=st.integers(7, 13), hidden_size=st.integers(32, 67), vocab=st.integers(8, 71), batch=st.integers(1, 71),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+def test_the_fast_way_comes_to_the_same_at_all_sizes(embed_dim, hidden_size, vocab, batch, seed):
+    model = single(embed_dim=embed_dim, hidden_size=hidden_size, vocab=vocab)
+    grams = np.random.default_rng(seed).integers(1, vocab, (batch, 5))
+    same(model, next(NGramBatches(grams, batch_size=batch, seed=seed, hide="random").epoch(0)))
+
+
+def test_small_networks_take_the_plain_way():
+    for sizes in ({"embed_dim": 6}, {"hidden_size": 31}, {"vocab": 5}):
+        model = single(**sizes)
+        assert not _window_fast.usable({name: value.detach().numpy() for name, value in model.named_parameters()})
+        batch = rows(model)
+        assert model.loss_and_gradients(batch)[0] == pytest.approx(float(model.loss(batch).detach()), rel=1e-5)
+
+
+def test_any_number_of_threads_comes_to_the_same_bits():
+    model, before = single(), torch.get_num_threads()
+    batch = rows(model, batch=67)
+    try:
+        torch.set_num_threads(1)
+        loss, gradients = model.loss_and_gradients(batch)
+        for threads in (2, 3, 7):
+            torch.set_num_threads(threads)
+            other, others = model.loss_and_gradients(batch)
+            assert other == loss
+            assert all((others[name] == gradients[name]).all() for name in NAMES)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_no_number_is_seen_in_the_loss(name):
+    model = single()
+    batch = rows(model, batch=67, hide="last")
+    with torch.no_grad():
+        getattr(model, name)[-1] = math.nan
+    batch.ids[:, 0] = 40  # the word whose embedding that is
+    assert math.isnan(model.loss_and_gradients(batch)[0])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_training_goes_on_bit_for_bit(tmp_path, optimizer):
+    """A run that is stopped and goes on, and one that is not."""
+    grams = np.random.default_rng(0).integers(1, 8, (400, 1)) + np.arange(5)
+    train = NGramBatches(grams, batch_size=59, seed=0, hide="random")
+    valid = NGramBatches(grams[:50], batch_size=50, seed=0, hide="each", shuffle=False)
+    config = FitConfig(
+        epochs=9, optimizer=optimizer, learning_rate=0.05, warmup_steps=0, clip_norm=None, weight_decay=0.0, patience=99
+    )
+    folders = [RunFolder.create(tmp_path / name, recipe="masked-lm", config={}, seed=0) for name in ("whole", "parted")]
+    fit(whole := single(), train, valid, config, folders[0])
+
+    def ask(at) -> None:
+        if at.step == 21:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(StoppedError):
+        fit(single(), train, valid, config, folders[1], on_progress=ask)
+    fit(parted := single(), train, valid, config, folders[1])
+    losses = [line["loss"] for line in folders[0].read().history if line["part"] == "valid"]
+    assert losses[-1] < losses[0] / 2
+    for name in NAMES:
+        assert torch.equal(getattr(whole, name), getattr(parted, name))
 
 
 # -- laws ------------------------------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ def _let_rows(function: Callable[..., Any], instruction: str) -> None:
 
 _let_rows(operator.add, "fadd")
 _let_rows(operator.iadd, "fadd")
+_let_rows(operator.sub, "fsub")
 _let_rows(operator.mul, "fmul")
 _let_rows(operator.truediv, "fdiv")
 
@@ -119,6 +120,62 @@ def row_sum(context, value):  # noqa: ARG001 - typed by it
 
 
 @no_type_check
+@intrinsic
+def larger(context, a, b):  # noqa: ARG001 - typed by it
+    """In each lane the larger one; NaN in `a` stays."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        a, b = arguments
+        return builder.select(builder.fcmp_ordered("<", a, b), b, a)
+
+    return _ROW(_ROW, _ROW), generate
+
+
+@no_type_check
+@intrinsic
+def _nearest(context, value):  # noqa: ARG001 - typed by it
+    """In each lane the nearest whole number."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        rint = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_VECTOR, [_VECTOR]), f"llvm.rint.v{LANES}f32"
+        )
+        return builder.call(rint, arguments)
+
+    return _ROW(_ROW), generate
+
+
+@no_type_check
+@intrinsic
+def _two_to_the(context, value):  # noqa: ARG001 - typed by it
+    """`2^k` of whole numbers from -126 to 127, which is written into the exponent."""
+
+    def generate(context, builder, signature, arguments):  # noqa: ARG001
+        integers = ir.VectorType(ir.IntType(32), LANES)
+        bias, place = (ir.Constant(integers, [number] * LANES) for number in (127, 23))
+        exponent = builder.add(builder.fptosi(arguments[0], integers), bias)
+        return builder.bitcast(builder.shl(exponent, place), _VECTOR)
+
+    return _ROW(_ROW), generate
+
+
+@no_type_check
+@compiled
+def exp(x):
+    """`e^x` in each lane to a relative 4e-7, for x up to 87; below -87 it stays at what it is there.
+
+    `x = k log 2 + r` with `|r| <= log 2 / 2`, where seven terms of Taylor's series leave less than what is rounded.
+    """
+    x = larger(x, every(np.float32(-87)))
+    k = _nearest(x * every(np.float32(1.4426950408889634)))
+    r = x - k * every(np.float32(0.6931471805599453))
+    series = every(np.float32(1 / 5040))
+    for term in (1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0):
+        series = series * r + every(np.float32(term))
+    return series * _two_to_the(k)
+
+
+@no_type_check
 @compiled
 def row(x, i):
     """Row `i` of an array whose last axis has `LANES` numbers, counted over all other axes."""
@@ -134,16 +191,23 @@ def put(x, i, value):
 
 @no_type_check
 @compiled
+def zeros(count):
+    """Zeros that begin with a cache line: a vector that lies in two takes twice as long to load."""
+    numbers = np.zeros(count + _LINE, np.float32)
+    start = -(numbers.ctypes.data // numbers.itemsize) % _LINE
+    return numbers[start : start + count]
+
+
+@no_type_check
+@compiled
 def panels(rows, columns):
     """A matrix of zeros as products want it, shape (panels, rows, LANES): columns in panels, each of them in one piece.
 
-    A panel stays in the nearest cache while all rows of a result are made from it. It begins with a cache line: a
-    vector that lies in two takes twice as long to load. There are as many rows as fill whole tiles.
+    A panel stays in the nearest cache while all rows of a result are made from it. There are as many rows as fill
+    whole tiles.
     """
     count, rows = -(-columns // LANES), -(-rows // ROWS) * ROWS
-    numbers = np.zeros(count * rows * LANES + _LINE, np.float32)
-    start = -(numbers.ctypes.data // numbers.itemsize) % _LINE
-    return numbers[start : start + count * rows * LANES].reshape((count, rows, LANES))
+    return zeros(count * rows * LANES).reshape((count, rows, LANES))
 
 
 # -- products --------------------------------------------------------------------------------------------------------
@@ -151,18 +215,19 @@ def panels(rows, columns):
 
 @no_type_check
 @intrinsic
-def _tile(context, a, a_at, a_row, a_step, b, b_at, inner, c, c_at, keep):  # noqa: ARG001 - typed by it
-    """`c = a b + keep c` for `ROWS` rows of one panel of `c`; all places, and ways from number to number, in floats."""
+def _tile(context, a, a_at, a_row, a_step, b, b_at, b_row, inner, c, c_at, c_row, keep):  # noqa: ARG001 - typed by it
+    """`c = a b + keep c` for `ROWS` rows and `LANES` columns; all places, and ways from number to number, in floats."""
     integer = types.int64
 
     def generate(context, builder, signature, arguments):
-        a, a_at, a_row, a_step, b, b_at, inner, c, c_at, keep = arguments
-        a_type, b_type, c_type = signature.args[0], signature.args[4], signature.args[7]
+        a, a_at, a_row, a_step, b, b_at, b_row, inner, c, c_at, c_row, keep = arguments
+        a_type, b_type, c_type = signature.args[0], signature.args[4], signature.args[8]
         numbers = context.make_array(a_type)(context, builder, a).data
         name = f"llvm.fmuladd.v{LANES}f32"
         multiply_add = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), name)
 
-        written = [_pointer(context, builder, c_type, c, builder.add(c_at, _INT(r * LANES))) for r in range(ROWS)]
+        lines = [builder.add(c_at, builder.mul(c_row, _INT(r))) for r in range(ROWS)]
+        written = [_pointer(context, builder, c_type, c, line) for line in lines]
         zero = ir.Constant(_VECTOR, None)
         begun = [builder.select(keep, builder.load(pointer, align=4), zero) for pointer in written]
         before, along, after = builder.block, builder.append_basic_block("along"), builder.append_basic_block("after")
@@ -175,7 +240,7 @@ def _tile(context, a, a_at, a_row, a_step, b, b_at, inner, c, c_at, keep):  # no
         places = [builder.add(in_a, builder.mul(a_row, _INT(r))) for r in range(ROWS)]
         of_a = [_in_every_lane(builder, builder.load(builder.gep(numbers, [place]), align=4)) for place in places]
         added = [builder.call(multiply_add, [of_a[r], of_b, sums[r]]) for r in range(ROWS)]
-        for counter, first, way in (done, _INT(0), _INT(1)), (in_a, a_at, a_step), (in_b, b_at, _INT(LANES)):
+        for counter, first, way in (done, _INT(0), _INT(1)), (in_a, a_at, a_step), (in_b, b_at, b_row):
             counter.add_incoming(first, before)
             counter.add_incoming(builder.add(counter, way), along)
         for r in range(ROWS):
@@ -188,7 +253,7 @@ def _tile(context, a, a_at, a_row, a_step, b, b_at, inner, c, c_at, keep):  # no
             builder.store(added[r], written[r], align=4)
         return context.get_dummy_value()
 
-    return types.void(a, *[integer] * 3, b, *[integer] * 2, c, integer, types.boolean), generate
+    return types.void(a, *[integer] * 3, b, *[integer] * 3, c, *[integer] * 2, types.boolean), generate
 
 
 @no_type_check
@@ -201,7 +266,7 @@ def product(a, b, inner, c, keep):
             along, kept = min(inner - k, LANES), keep or k > 0
             for r in range(0, rows, ROWS):
                 in_a, in_b = k * a.shape[1] + r * LANES, (panel * rows_of_b + k) * LANES
-                _tile(a, in_a, LANES, 1, b, in_b, along, c, (panel * rows + r) * LANES, kept)
+                _tile(a, in_a, LANES, 1, b, in_b, LANES, along, c, (panel * rows + r) * LANES, LANES, kept)
 
 
 @no_type_check
@@ -212,4 +277,22 @@ def transposed_product(a, b, inner, c, keep, triangular):
     for panel in range(count):
         for r in range(0, rows, ROWS):
             along = min(inner, r + ROWS) if triangular else inner
-            _tile(a, r, 1, LANES, b, panel * b.shape[1] * LANES, along, c, (panel * rows + r) * LANES, keep)
+            in_b, in_c = panel * b.shape[1] * LANES, (panel * rows + r) * LANES
+            _tile(a, r, 1, LANES, b, in_b, LANES, along, c, in_c, LANES, keep)
+
+
+@no_type_check
+@compiled
+def multiply(a, b, c):
+    """`c = a b` of matrices as they lie, of which `c` has at least `ROWS` rows and `LANES` columns.
+
+    Along rows of `b` and `c`, numbers are neighbours; `a` may be transposed. What is no whole tile at the end of `c` is
+    made part of one that begins earlier.
+    """
+    (rows, inner), columns = a.shape, c.shape[1]
+    a_row, a_step, b_row, c_row = a.strides[0] // 4, a.strides[1] // 4, b.strides[0] // 4, c.strides[0] // 4
+    for panel in range(0, columns, LANES):
+        left = min(panel, columns - LANES)
+        for tile in range(0, rows, ROWS):
+            top = min(tile, rows - ROWS)
+            _tile(a, top * a_row, a_row, a_step, b, left, b_row, inner, c, top * c_row + left, c_row, False)

@@ -1,0 +1,195 @@
+"""The window network's loss and gradients in single precision: what `window_lm` derives, computed where it is not zero.
+
+Of the outputs of all positions only those of the hidden words count: rows are taken by the place of their hidden word,
+and what is known to be zero is neither computed nor multiplied. Positions are computed side by side in threads; what
+they share is added up in their order, so that any number of threads comes to the same bits.
+
+Rows of a batch lie along vectors, in matrices whose names end in `_` ("across"), so that every product goes through
+the parameters as they lie.
+"""
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any, Literal, no_type_check
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64
+
+from qkv.compiled import compiled
+from qkv.functional._lanes import LANES, ROWS, every, exp, larger, multiply, put, row, row_sum, zeros
+from qkv.models.transformer_lm import MASK_ID
+
+_ZERO, _ONE = np.float32(0), np.float32(1)
+
+
+@no_type_check
+@compiled
+def _matrix(rows, columns):
+    return zeros(rows * columns).reshape((rows, columns))
+
+
+@no_type_check
+@compiled
+def _logistic(a_, bias):
+    """`1 / (1 + exp(-(a + bias)))`, in place."""
+    across = a_.shape[1] // LANES
+    one, bound = every(_ONE), every(np.float32(-87))
+    for unit in range(len(a_)):
+        for r in range(unit * across, (unit + 1) * across):
+            a = larger(row(a_, r) + every(bias[unit]), bound)
+            put(a_, r, one / (one + exp(every(_ZERO) - a)))
+
+
+@no_type_check
+@compiled
+def _cross_entropy(z_, bias, target, share):
+    """The sum of `log sum_k exp z_k - z_target` over rows, where `z` lacks its bias; leaves `share (y - t)` there."""
+    across, loss = z_.shape[1] // LANES, 0.0
+    shares, largest, whole = zeros(z_.shape[1]), zeros(z_.shape[1]), zeros(z_.shape[1])
+    for r in range(across):
+        most = every(np.float32(-np.inf))
+        for word in range(len(z_)):
+            z = row(z_, word * across + r) + every(bias[word])
+            put(z_, word * across + r, z)
+            most = larger(z, most)
+        put(largest, r, most)
+    for i in range(len(target)):
+        loss -= z_[target[i], i]
+    for r in range(across):
+        most, total = row(largest, r), every(_ZERO)
+        for word in range(len(z_)):
+            y = exp(row(z_, word * across + r) - most)
+            put(z_, word * across + r, y)
+            total = total + y
+        put(whole, r, total)
+    for i in range(len(target)):
+        loss += np.log(whole[i]) + largest[i]
+        shares[i] = share / whole[i]
+    for r in range(across):
+        scale = row(shares, r)
+        for word in range(len(z_)):
+            put(z_, word * across + r, row(z_, word * across + r) * scale)
+    for i in range(len(target)):
+        z_[target[i], i] -= share
+    return loss
+
+
+@no_type_check
+@compiled
+def _sums(x_, into):
+    """Sums over the rows of a batch."""
+    across = x_.shape[1] // LANES
+    for i in range(len(x_)):
+        total = row(x_, i * across)
+        for r in range(i * across + 1, (i + 1) * across):
+            total = total + row(x_, r)
+        into[i] = row_sum(total)
+
+
+@no_type_check
+@compiled
+def _transpose(x_, into):
+    for r in range(len(into)):
+        for i in range(into.shape[1]):
+            into[r, i] = x_[i, r]
+
+
+@no_type_check
+@compiled
+def _place(ids, read, scattered, hidden, at, share, embedding, w1, b1, w2, b2, d_embedding, d_w1, d_b1, d_w2, d_b2):
+    """The loss of the words hidden at place `at` of their rows, and what they add to the gradients."""
+    rows = np.flatnonzero(hidden[:, at])
+    count, width, dim = len(rows), -(-len(rows) // LANES) * LANES, embedding.shape[1]
+    inputs = w1.shape[1] // dim
+    if count == 0:
+        d_w2[:] = _ZERO
+        d_b2[:] = _ZERO
+        return 0.0
+    e, e_ = _matrix(count, inputs * dim), _matrix(inputs * dim, width)
+    for r in range(count):
+        for i in range(inputs):
+            for d in range(dim):
+                e[r, i * dim + d] = embedding[read[rows[r], i], d]
+                e_[i * dim + d, r] = e[r, i * dim + d]
+    h, h_ = _matrix(count, len(w1)), _matrix(len(w1), width)
+    multiply(w1, e_, h_)
+    _logistic(h_, b1)
+    _transpose(h_, h)
+    dz_ = _matrix(len(w2), width)
+    multiply(w2, h_, dz_)
+    loss = _cross_entropy(dz_, b2, ids[rows, at], share)
+
+    multiply(dz_[:, :count], h, d_w2)
+    _sums(dz_, d_b2)
+    da_ = _matrix(len(w1), width)
+    multiply(w2.T, dz_, da_)
+    for r in range(da_.size // LANES):
+        put(da_, r, row(da_, r) * row(h_, r) * (every(_ONE) - row(h_, r)))
+    multiply(da_[:, :count], e, d_w1)
+    _sums(da_, d_b1)
+    multiply(w1.T, da_, e_)
+    for r in range(count):
+        for i in range(inputs):
+            for d in range(dim):
+                d_embedding[scattered[rows[r], i], d] += e_[i * dim + d, r]
+    return loss
+
+
+@no_type_check
+@compiled
+def _places(first, step, ids, read, scattered, hidden, share, embedding, w1, b1, w2, b2,
+            d_embedding, d_w1, d_b1, d_w2, d_b2, losses):  # fmt: skip
+    """`_place` for the outputs `first`, `first + step` and so on."""
+    outputs, words = len(losses), len(embedding)
+    for output in range(first, outputs, step):
+        own = slice(output * words, (output + 1) * words)
+        losses[output] = _place(
+            ids, read, scattered, hidden, ids.shape[1] - outputs + output, share, embedding, w1, b1, w2[own], b2[own],
+            d_embedding[output], d_w1[output], d_b1[output], d_w2[own], d_b2[own],
+        )  # fmt: skip
+
+
+@cache
+def _pool(_process: int, threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="qkv")
+
+
+def usable(parameters: Mapping[str, np.ndarray]) -> bool:
+    """Whether these can go through the loops: single precision, and whole tiles in every product."""
+    embedding, w1, *_ = parameters.values()
+    return embedding.dtype == np.float32 and len(embedding) >= ROWS and min(w1.shape) >= LANES
+
+
+def loss_and_gradients(
+    parameters: Mapping[str, Float32[np.ndarray, "..."]],
+    ids: Int64[np.ndarray, "batch n"],
+    hidden: Bool[np.ndarray, "batch n"],
+    gradient: Literal["right", "published"] = "right",
+) -> tuple[float, dict[str, Float32[np.ndarray, "..."]]]:
+    """As `window_lm.loss_and_gradients`, for parameters that are `usable`."""
+    embedding, w1, b1, w2, b2 = parameters.values()
+    outputs = len(w2) // len(embedding)
+    ids, hidden = np.ascontiguousarray(ids), np.ascontiguousarray(hidden)  # for any other the loops are compiled anew
+    read = np.where(hidden, MASK_ID, ids)
+    scattered = read if gradient == "right" else ids
+    count = np.count_nonzero(hidden)
+    d_w2, d_b2 = _empty(*w2.shape), _empty(*b2.shape)
+    shared = [np.zeros((outputs, *x.shape), np.float32) for x in (embedding, w1, b1)]
+    losses = np.empty(outputs)
+    arguments: list[Any] = [ids, read, scattered, hidden, np.float32(1 / count), embedding, w1, b1, w2, b2]
+    arguments += [*shared, d_w2, d_b2, losses]
+    threads = min(torch.get_num_threads(), outputs)
+    others = [_pool(os.getpid(), threads).submit(_places, first, threads, *arguments) for first in range(1, threads)]
+    _places(0, threads, *arguments)
+    for other in others:
+        other.result()
+    gradients = (*(x.sum(axis=0) for x in shared), d_w2, d_b2)
+    return losses.sum() / count, dict(zip(parameters, gradients, strict=True))
+
+
+def _empty(*shape: int) -> np.ndarray:
+    """Memory from torch, which begins with a cache line."""
+    return torch.empty(shape).numpy()
