@@ -185,3 +185,7 @@ OPEN: dict[str, Kind] = {
     "decay added": Kind(decay, {"double"}),
     "gradient of another parameter": Kind(other_parameters, {"operand"}),
 }
+
+KEPT_OUT: dict[str, Kind] = {}
+
+KINDS = OPEN | KEPT_OUT

@@ -1,0 +1,79 @@
+"""The check of gradients against mistakes planted by rule, and against backward passes that are right.
+
+The normal run plants two mistakes of each kind; `pytest -m nightly tests/check/test_planted.py` plants up to 24.
+"""
+
+import pytest
+
+from qkv.check import CAUSES, gradients
+from tests.check.planted.cases import Case, every, right
+from tests.check.planted.judged import Judged, judged
+from tests.check.planted.kinds import KEPT_OUT, KINDS, OPEN
+from tests.check.planted.rules import planted, rewritten
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(2, id="some"), pytest.param(24, id="all", marks=pytest.mark.nightly)]
+)
+def reports(request) -> list[Judged]:
+    """What is said of mistakes of every kind."""
+    return [judged(mistake) for mistake in planted(KINDS, every(), each=request.param)]
+
+
+def share(reports: list[Judged]) -> float:
+    """Of how many mistakes the cause is called right by all parameters."""
+    return sum(not one.misread for one in reports) / len(reports)
+
+
+def test_sixty_mistakes_at_least_are_planted_in_all_derivations(reports):
+    assert len(reports) >= 60
+    assert {one.mistake.case.derivation for one in reports} == {case.derivation for case in every()}
+    assert len({one.mistake.name for one in reports}) == len(reports)
+
+
+def test_each_is_found(reports):
+    missed = [one.told for one in reports if one.report.ok or one.missed]
+    assert not missed, "\n".join(missed)
+
+
+def test_entries_that_are_named_are_wrong(reports):
+    misnamed = [one.told for one in reports if one.misnamed]
+    assert not misnamed, "\n".join(misnamed)
+
+
+def test_nine_causes_in_ten_are_right(reports):
+    opened = [one for one in reports if one.mistake.kind in OPEN]
+    misread = "\n".join(one.told for one in opened if one.misread)
+    assert share(opened) >= 0.9, misread
+
+
+@pytest.mark.parametrize("case", right(), ids=lambda case: case.name)
+def test_what_is_right_raises_no_alarm(case: Case):
+    report = gradients(case.function, case.parameters)
+    assert report.ok, report.wrong
+
+
+# -- the planting itself -----------------------------------------------------------------------------------------------
+
+
+def test_a_rule_rewrites_each_place_after_the_loss_in_turn():
+    source = "def f(a, b):\n    loss = a @ b\n    c = a @ b @ a\n    return c"
+    # a @ b @ a is (a @ b) @ a: the whole product is turned round, then the one inside; that of the loss never.
+    found = [text.split("\n")[2].strip() for text in rewritten(source, "A @ B", "B @ A")]
+    assert found == ["c = a @ (a @ b)", "c = b @ a @ a"]
+
+
+def test_the_same_capital_stands_for_the_same():
+    source = "def f(a, b):\n    loss = a\n    c = a * (1 - a)\n    d = b * (1 - a)\n    return c"
+    (text,) = rewritten(source, "A * (1 - A)", "1 - A ** 2")
+    assert text.split("\n")[2:4] == ["    c = 1 - a ** 2", "    d = b * (1 - a)"]
+
+
+def test_mistakes_that_change_nothing_are_none():
+    # Half of the kinds of sums are no mistake where there is nothing to sum: this one is none anywhere.
+    assert not planted({"none": KINDS["twice"].__class__([("A + B", "B + A")], set())}, every(), each=1)
+
+
+def test_kinds_are_called_by_names_that_the_check_has():
+    assert set.union(*(kind.causes | kind.partly for kind in KINDS.values())) <= set(CAUSES)
+    assert not OPEN.keys() & KEPT_OUT.keys()
