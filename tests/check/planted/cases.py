@@ -146,11 +146,11 @@ def _square(make: Callable[..., Case], **sizes: Any) -> Callable[..., Case]:
 PRIME = [window, lstm, attention, layer_norm, convolution, max_pooling]
 SQUARE = [
     _square(window, batch=8, places=2, vocab=4, dim=4, units=8),
-    _square(lstm, steps=3, batch=3, inputs=3, units=3),
+    _square(lstm, steps=2, batch=3, inputs=3, units=3),
     _square(attention, batch=3, length=3, width=3, dim=3),
     _square(layer_norm, batch=5, inputs=5, units=5, labels=5),
-    _square(convolution, batch=2, channels=2, size=(4, 4), maps=2, kernel=(3, 3), outputs=2),
-    _square(max_pooling, batch=2, channels=2, size=(5, 5), maps=2, kernel=(3, 3), outputs=2),
+    _square(convolution, batch=2, channels=2, size=(4, 4), maps=2, kernel=(2, 2), outputs=2),
+    _square(max_pooling, batch=2, channels=2, size=(5, 5), maps=2, kernel=(2, 2), outputs=2),
 ]
 """The sizes at which an array that is transposed, or stands for another, still fits."""
 
