@@ -12,6 +12,7 @@ from qkv.functional._inputs import values_are_there
 from qkv.functional.dropout import dropout as drop
 from qkv.functional.mask import full_mask
 from qkv.functional.plain import opened
+from qkv.team import side_by_side
 
 _ROWS = 256  # queries whose weights are made at once: with 2,048 keys 2 MB, which a core's cache holds
 _LARGE = 2**16  # entries of one map from which on blocks pay
@@ -147,13 +148,22 @@ def _attend_in_blocks(
     *batch, queries, _ = query.shape
     keys, query = key.shape[-2], query * full_scale(query, scale)
     weights = torch.from_numpy(np.empty((*batch, queries, keys), dtype=query.numpy().dtype))
-    output, scores = query.new_empty(*batch, queries, value.shape[-1]), query.new_empty(_ROWS, keys)
+    output = query.new_empty(*batch, queries, value.shape[-1])
     mask = None if mask is None else mask.expand(*batch, queries, keys)
-    for item in product(*map(range, batch)):
+
+    def one_map(item: tuple[int, ...]) -> None:
         q, k, v, w, o = (x[item] for x in (query, key, value, weights, output))
+        scores = q.new_empty(_ROWS, keys)
         for start in range(0, queries, _ROWS):
             rows = slice(start, start + _ROWS)
             torch.mm(q[rows], k.mT, out=scores[: len(q[rows])])
             masked_softmax(scores[: len(q[rows])], None if mask is None else mask[item][rows], out=w[rows])
             torch.mm(w[rows], v, out=o[rows])
+
+    maps = list(product(*map(range, batch)))
+    if len(maps) < torch.get_num_threads():  # then threads share the operations
+        for item in maps:
+            one_map(item)
+    else:
+        side_by_side(one_map, maps)
     return output, weights

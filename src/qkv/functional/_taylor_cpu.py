@@ -6,15 +6,12 @@ of two coordinates, the coordinates and one; the coefficient 2 of all but the sq
 made a chunk at a time and never kept, not for the backward pass either; what is carried from chunk to chunk is
 `sum_j phi(k_j) v_j^T`, one matrix a head, and `sum_j phi(k_j)`.
 
-Heads run side by side in threads. A chunk is as long as a row of `_lanes`, and its matrices are whole tiles, with zeros
+Heads run side by side. A chunk is as long as a row of `_lanes`, and its matrices are whole tiles, with zeros
 where they have no numbers: positions past the end have no value and no gradient, so whatever their features are they
 add nothing. What was compiled is kept on disk for the next process.
 """
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any, no_type_check
 
 import numpy as np
@@ -24,6 +21,7 @@ from torch import Tensor
 
 from qkv.compiled import compiled
 from qkv.functional._lanes import LANES, every, panels, product, put, row, row_sum, transposed_product
+from qkv.team import side_by_side
 
 CHUNK = LANES  # positions at a time: their features, the carried matrix and the values stay in the nearest caches
 _TWO, _ONE, _ZERO = np.float32(2), np.float32(1), np.float32(0)
@@ -338,18 +336,10 @@ def _full_backward(query, key, value, output, total, d_output, d_query, d_key, d
 # -- heads in threads ------------------------------------------------------------------------------------------------
 
 
-@cache
-def _pool(_process: int, threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="qkv")
-
-
 def _each_head(kernel: Callable[..., None], *tensors: Tensor) -> None:
-    """Calls `kernel` with the slices of every head, in as many threads as torch has."""
-    arrays = [tensor.numpy() for tensor in tensors]
-    pool = _pool(os.getpid(), torch.get_num_threads())
-    tasks = [pool.submit(kernel, *head) for head in zip(*arrays, strict=True)]
-    for task in tasks:
-        task.result()
+    """Calls `kernel` with the slices of every head."""
+    heads = list(zip(*(tensor.numpy() for tensor in tensors), strict=True))
+    side_by_side(lambda head: kernel(*head), heads)
 
 
 def _empty(*shape: int) -> Tensor:

@@ -3,18 +3,16 @@
 A call's weights are made from its arguments block by block, so that a choice never needs the whole map.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
-from itertools import starmap
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from qkv.errors import InputError
+from qkv.team import side_by_side
 from qkv.types import Kept
 
 Rows = slice | Tensor
@@ -160,7 +158,10 @@ class Choice:
         else:
             places = [(item, head) for item in range(batch) for head in heads]
             one_map = partial(self._blockwise, attention, queries=queries, count=count, signed=signed)
-            maps = _side_by_side(one_map, places) if attention.device.type == "cpu" else starmap(one_map, places)
+            if attention.device.type == "cpu":  # a block is too small for several threads to share its work
+                maps = side_by_side(one_map, places)
+            else:
+                maps = [one_map(place) for place in places]
             value, *rest = (torch.stack(part).unflatten(0, (batch, -1)) for part in zip(*maps, strict=True))
         if self.queries is self.top is None:
             return value, None
@@ -168,35 +169,17 @@ class Choice:
         return value, Kept(None if self.queries is None else tuple(queries), keys, key_index, dropped)
 
     def _blockwise(
-        self, attention: Weights, item: int, head: int, queries: Sequence[int], count: int, signed: bool
+        self, attention: Weights, place: tuple[int, int], queries: Sequence[int], count: int, signed: bool
     ) -> tuple[Tensor, ...]:
-        """The same for one map, a block of rows after the other."""
+        """The same for one map, that of an item and a head, a block of rows after the other."""
         attention = replace(attention)  # with room of its own
         size, made = max(1, _BLOCK // attention.shape[-1]), []
         for start in range(0, len(queries), size):
             chosen = queries[start : start + size]
             rows = slice(start, start + size) if self.queries is None else torch.tensor(chosen)
-            weights = attention.rows(item, head, rows)
+            weights = attention.rows(*place, rows)
             made.append((weights.clone(),) if self.top is None else _largest(weights, count, signed))
         return tuple(torch.cat(blocks) for blocks in zip(*made, strict=True))
-
-
-def _side_by_side(function: Callable[..., Any], given: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """`function` of each, in as many threads as torch has: a block is too small for several to share its work."""
-    threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
-    if threads == 1 or len(given) == 1 or not torch.backends.openmp.is_available():
-        return [function(*one) for one in given]
-
-    def alone(one: tuple[Any, ...]) -> Any:
-        torch.set_num_threads(1)  # of this thread, and of threads to come: that is taken back below
-        with torch.inference_mode(inference), torch.no_grad():
-            return function(*one)
-
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(alone, given))
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _within(name: str, chosen: Sequence[int] | None, count: int, path: str) -> Sequence[int]:
