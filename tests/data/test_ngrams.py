@@ -120,6 +120,15 @@ def test_last_hides_the_last_word():
     assert places == [2] * 11
 
 
+def test_all_words_or_those_of_one_place():
+    whole = list(NGramBatches(ROWS, batch_size=4, seed=0, hide="all").epoch(0))
+    assert all(batch.hidden.all() for batch in whole)
+    assert [batch.weight for batch in whole] == [12, 12, 9]
+    batches = NGramBatches(ROWS, batch_size=4, seed=0, hide=1, shuffle=False)
+    assert len(batches) == 3
+    assert seen(batches, 0) == (list(range(11)), [1] * 11)
+
+
 def test_random_words_are_a_function_of_seed_epoch_and_row():
     def places(seed, epoch, **kind):
         rows, hidden = seen(NGramBatches(ROWS, batch_size=4, seed=seed, hide="random", **kind), epoch)
@@ -130,7 +139,7 @@ def test_random_words_are_a_function_of_seed_epoch_and_row():
     assert set(places(3, 1)) == {0, 1, 2}
 
 
-@given(st.sampled_from(["random", "each", "last"]), st.integers(1, 13), st.data())
+@given(st.sampled_from(["random", "each", "last", "all", 1]), st.integers(1, 13), st.data())
 def test_an_epoch_goes_on_in_its_middle(hide, batch_size, data):
     batches = NGramBatches(ROWS, batch_size=batch_size, seed=0, hide=hide)
     start = data.draw(st.integers(0, len(batches) - 1))
