@@ -49,16 +49,10 @@ class Known:
     late: frozenset[str]
 
 
-def edits(statement: ast.stmt, known: Known) -> Iterator[Edit]:
-    """Edits of one statement, the smaller first."""
-    if isinstance(statement, ast.For):
-        if isinstance(statement.iter, ast.Call) and _called(statement.iter) == "reversed":
-            yield Edit("moved", statement.iter, statement.iter.args[0])
-        else:
-            yield Edit("moved", statement.iter, _filled("reversed({})", statement.iter))
-        return
+def edits(statement: ast.stmt, known: Known) -> Iterator[Iterator[Edit]]:
+    """Edits of one statement, those that change least first, in as many lots as of any other."""
     for stage in (_smaller, _turned, _other, _multiplied, _with_pieces, _with_terms):
-        yield from stage(statement, known)
+        yield stage(statement, known)
 
 
 def _expressions(statement: ast.stmt) -> Iterator[tuple[ast.expr, ast.AST, list[ast.AST]]]:
@@ -80,7 +74,12 @@ def _expressions(statement: ast.stmt) -> Iterator[tuple[ast.expr, ast.AST, list[
 
 
 def _smaller(statement: ast.stmt, known: Known) -> Iterator[Edit]:
-    """Part of an expression in the place of all of it."""
+    """Part of an expression in the place of all of it; loops the other way round."""
+    if isinstance(statement, ast.For):
+        if isinstance(statement.iter, ast.Call) and _called(statement.iter) == "reversed":
+            yield Edit("moved", statement.iter, statement.iter.args[0])
+        else:
+            yield Edit("moved", statement.iter, _filled("reversed({})", statement.iter))
     for node, _, above in _expressions(statement):
         if isinstance(node, (ast.BinOp, ast.Call, ast.UnaryOp, ast.Subscript, ast.Attribute)):
             for part in _parts(node):
@@ -97,9 +96,9 @@ def _parts(node: ast.expr) -> Iterator[ast.expr]:
     waiting = [(child, 1) for child in ast.iter_child_nodes(node)]
     while waiting:
         child, depth = waiting.pop(0)
-        if isinstance(child, ast.expr):
-            if not isinstance(child, (ast.Constant, ast.Slice, ast.Tuple, ast.List)) and not _is_module(child, node):
-                yield child
+        said = isinstance(child, ast.expr) and not isinstance(child, (ast.Constant, ast.Slice, ast.Tuple, ast.List))
+        if said and not _is_module(child, node):
+            yield child
         if depth < 5:
             waiting += [(below, depth + 1) for below in ast.iter_child_nodes(child)]
 

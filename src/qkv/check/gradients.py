@@ -203,7 +203,10 @@ class _Judge:
             if careful.kink:
                 ledger.kinks += 1
                 return
-            slope = careful if careful.error < math.inf else slope
+            if careful.error == math.inf:
+                ledger.small += 1
+                return
+            slope = careful
         size = max(abs(claimed), abs(slope.value))
         error = abs(claimed - slope.value) / size if size > self._floor(name, slope) else 0.0
         agrees = self._agrees(name, claimed, slope)

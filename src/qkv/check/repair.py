@@ -20,7 +20,7 @@ import numpy as np
 
 from qkv.check.edits import Edit, Known, edits
 
-_TRIALS = 6000
+_TRIALS = 5000
 _NEAR = 1e-4
 _LIBRARIES = tuple({str(Path(np.__file__).parents[1]), str(Path(ast.__file__).parent), str(Path(__file__).parent)})
 
@@ -126,20 +126,20 @@ def mended(
             if names and names >= set(wrong):
                 queues.append((len(names), one, statement, known))
     queues.sort(key=lambda queue: queue[0])
-    share = _TRIALS // max(len(queues), 1)
-    for _, one, statement, known in queues:
-        seen: set[str] = set()
-        for edit in edits(statement, known):
-            told = _told(statement, edit)
-            if told in seen:
-                continue
-            seen.add(told)
-            if len(seen) > share:
-                break
-            if trials.mends(one, edit):
-                stands = ast.unparse(statement).split("\n")[0]
-                path = one.function.__code__.co_filename
-                return Mended(edit.cause, path, statement.lineno, stands, told.split("\n")[0])
+    lots = zip(*(edits(statement, known) for _, _, statement, known in queues), strict=True)
+    tried: set[tuple[int, str]] = set()
+    for (_, one, statement, _), edit in (
+        (queue, edit) for lot in lots for queue, several in zip(queues, lot, strict=True) for edit in several
+    ):
+        told = _told(statement, edit)
+        if (id(statement), told) in tried:
+            continue
+        tried.add((id(statement), told))
+        if len(tried) > _TRIALS:
+            break
+        if trials.mends(one, edit):
+            stands, right = (text.split("\n")[0] for text in (ast.unparse(statement), told))
+            return Mended(edit.cause, one.function.__code__.co_filename, statement.lineno, stands, right)
     return None
 
 

@@ -19,6 +19,8 @@ Parameters = Mapping[str, np.ndarray]
 _LEVELS, _SHRINK = 11, 4.0
 _STEP = 2.0**-9
 _IMAGINARY = 1e-30
+_SINGLE = 1e-10  # rounding above it is that of float32
+_NARROW = 0.02
 
 
 @dataclass(frozen=True)
@@ -112,12 +114,14 @@ class Point:
                     best = Slope(row[-1], off)
             tableau.append(row)
             gaps.append((abs(ahead - 2 * self.value + behind) / step, rounding, abs(row[0])))
-        told = [
-            row[0] for row, (_, rounding, _) in zip(tableau, gaps, strict=True) if rounding < 0.05 * abs(best.value)
-        ]
-        # Near a kink, extrapolation from steps across it would look good: the last steps that tell anything must agree.
-        spread = float(np.ptp(told[-3:])) if len(told) > 1 else math.inf
-        return Slope(best.value, max(best.error, 0.5 * spread if self.eps > 1e-10 else 0.0), _is_kink(gaps))
+        error = best.error
+        if self.eps > _SINGLE:
+            # Steps are wide here, and where some cross a kink extrapolation from them looks good all the same: what
+            # narrow steps tell must agree with it as far as rounding lets them.
+            for step, row, (_, rounding, _) in zip(steps, tableau, gaps, strict=True):
+                if step < _NARROW * scale:
+                    error = max(error, abs(row[0] - best.value) - 4 * rounding)
+        return Slope(best.value, error, _is_kink(gaps))
 
     def _noise(self) -> float:
         """How much of the loss is rounding: high differences of it along a line, where what is smooth vanishes.
