@@ -63,7 +63,7 @@ def window(rng: np.random.Generator, *, batch=11, places=2, vocab=5, dim=3, unit
     return Case("window", d.window, parameters, {"ids": ids, "hidden": hidden})
 
 
-def lstm(rng: np.random.Generator, *, steps=3, batch=5, inputs=2, units=3) -> Case:
+def lstm(rng: np.random.Generator, *, steps=2, batch=5, inputs=7, units=3) -> Case:
     parameters = _drawn(
         rng, weight_ih=(4 * units, inputs), weight_hh=(4 * units, units), bias=4 * units, h0=units, c0=units
     )

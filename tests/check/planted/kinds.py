@@ -186,6 +186,74 @@ OPEN: dict[str, Kind] = {
     "gradient of another parameter": Kind(other_parameters, {"operand"}),
 }
 
-KEPT_OUT: dict[str, Kind] = {}
+KEPT_OUT: dict[str, Kind] = {
+    "batch size left out": Kind([("A / batch", "A"), ("A / count", "A")], {"mean", "factor"}),
+    "batch size twice": Kind([("LINE", "LINE / batch"), ("LINE", "LINE / count")], {"mean", "factor"}, {"term"}),
+    "constant off": Kind([("1 - A", "2 - A"), ("1 - A", "-A")], {"derivative"}),
+    "factor left out": Kind([("A * B", "A"), ("A * B", "B")], {"factor", "derivative"}),
+    "half of the slope": Kind([("A * (1 - A)", "A"), ("A * (1 - A)", "1 - A")], {"derivative", "factor"}),
+    "mask inverted": Kind([("mask * A", "~mask * A")], {"mask"}),
+    "never passed on": Kind([("LINE", "0 * LINE")], {"term"}),
+    "one example alone": Kind(
+        [
+            ("A.sum(axis=0)", "A[0]"),
+            ("A.sum(axis=0)", "A[-1]"),
+            ("A.T @ B", "A[:1].T @ B[:1]"),
+            ("A.sum(axis=(0, 2, 3))", "A[0].sum(axis=(1, 2))"),
+            ("A.sum(axis=(0, 2))", "A[0].sum(axis=1)"),
+        ],
+        {"term", "axis"},
+    ),
+    "order reversed": Kind([("LINE", "LINE[::-1]"), ("LINE", "LINE[..., ::-1]")], {"moved", "operand"}),
+    "reduced and spread": Kind(
+        [
+            ("LINE", "0 * LINE + LINE.mean(axis=0)"),
+            ("LINE", "0 * LINE + LINE.sum(axis=0)"),
+            ("LINE", "0 * LINE + LINE.mean(axis=-1, keepdims=True)"),
+            ("LINE", "0 * LINE + LINE.sum(axis=-1, keepdims=True)"),
+        ],
+        {"axis"},
+    ),
+    "row twice": Kind([("LINE", "np.concatenate([2 * LINE[:1], LINE[1:]])")], {"double", "factor"}),
+    "scatter assigned": Kind(
+        [
+            ("np.add.at(A, I, B)", "A[I] = B"),
+            ("A[:, :, I, J] += B", "A[:, :, I, J] = B"),
+        ],
+        {"term"},
+    ),
+    "sign of a line": Kind([("LINE", "-LINE")], {"sign"}),
+    "stride left out": Kind(
+        [
+            ("A[:, :, i : i + stride * tall : stride, J]", "A[:, :, i : i + tall, J]"),
+            ("A[:, :, I, j : j + stride * wide : stride]", "A[:, :, I, j : j + wide]"),
+        ],
+        {"moved", "operand"},
+    ),
+    "sum for mean": Kind(
+        [
+            ("A.mean(axis=K, keepdims=True)", "A.sum(axis=K, keepdims=True)"),
+            ("A / (tall * wide)", "A"),
+        ],
+        {"mean", "factor", "derivative"},
+    ),
+    "window moved by one": Kind(
+        [
+            ("A[:, :, i : i + stride * tall : stride, J]", "A[:, :, i + 1 : i + 1 + stride * tall : stride, J]"),
+            (
+                "A[:, :, i : i + stride * tall : stride, J]",
+                "np.roll(A, 1, axis=2)[:, :, i : i + stride * tall : stride, J]",
+            ),
+            (
+                "A[:, :, I, j : j + stride * wide : stride]",
+                "np.roll(A, -1, axis=3)[:, :, I, j : j + stride * wide : stride]",
+            ),
+            ("A[:, :, padding : padding + height, J]", "A[:, :, padding - 1 : padding - 1 + height, J]"),
+            ("A[:, :, I, padding : padding + width]", "A[:, :, I, padding + 1 : padding + 1 + width]"),
+        ],
+        {"moved", "operand"},
+    ),
+}
+"""A third of the kinds, drawn before the finder of causes was begun and not seen while it was written."""
 
 KINDS = OPEN | KEPT_OUT
