@@ -1,6 +1,35 @@
-"""Mathematics checked: anyone's gradients, and what else is claimed. What is found is a `Report`."""
+"""Mathematics checked: anyone's gradients and curvature, and what else is claimed. What is found is a `Report`."""
 
 from qkv.check.causes import CAUSES
+from qkv.check.curvature import (
+    Product,
+    Spectrum,
+    eigenvalues,
+    gauss_newton_vector,
+    hessian,
+    hessian_vector,
+    vector_hessian,
+)
+from qkv.check.curvature_cost import Bracketing, Cost, bracketings, costs
+from qkv.check.curvature_report import agreement, as_loss
 from qkv.check.gradients import gradients
+from qkv.check.point import WAYS
 
-__all__ = ["CAUSES", "gradients"]
+__all__ = [
+    "CAUSES",
+    "WAYS",
+    "Bracketing",
+    "Cost",
+    "Product",
+    "Spectrum",
+    "agreement",
+    "as_loss",
+    "bracketings",
+    "costs",
+    "eigenvalues",
+    "gauss_newton_vector",
+    "gradients",
+    "hessian",
+    "hessian_vector",
+    "vector_hessian",
+]

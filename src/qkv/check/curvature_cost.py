@@ -119,9 +119,9 @@ def costs(
         for how, call in calls.items():
             seconds[how].append(_seconds(call))
     found = [Cost(how, at.size, operations[how], statistics.median(seconds[how])) for how in calls]
-    _, product, *_ = found  # a loss that can be differentiated twice goes one way at least
-    order: Sequence[Way] = ("forward", "reverse")
+    order: Sequence[Way] = ("reverse", "forward")
     formed = _seconds(lambda: at.matrix(order)[0] @ flat(vector)) if at.size <= limit else None
+    product = found[-1]  # the way that the matrix goes too
     return [*found, Cost("explicit Hessian", at.size, at.size * product.operations + 2 * at.size**2, formed)]
 
 

@@ -1,13 +1,17 @@
 """Whether products with a Hessian are what they should be: the same by every way, and symmetric."""
 
+import copy
+import inspect
 import math
+import traceback
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qkv.check.point import WAYS, Parameters, Point, Tensors, Way, flat, inner
-from qkv.errors import InputError, unknown_name
+from qkv.errors import InputError, InputTypeError, QkvError, unknown_name
 from qkv.types import Claim, Entry, Report, Verdict
 
 _WITNESS = 1e-3  # a difference of gradients is known to so much at best where kinks are near
@@ -39,7 +43,7 @@ def agreement(
         seed: decides the vectors.
 
     Raises:
-        InputError: as `hessian_vector`; an unknown way, fewer than two vectors.
+        InputError: as `hessian_vector`; an unknown way, fewer than two vectors, a loss that depends on no parameter.
 
     >>> report = agreement(lambda x: x.sin().sum(), torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64))
     >>> [(claim.name, claim.verdict) for claim in report.claims]  # doctest: +NORMALIZE_WHITESPACE
@@ -51,6 +55,13 @@ def agreement(
     if vectors < 2:
         raise InputError("too few vectors to compare", expected="2 or more", got=str(vectors))
     at = Point(loss, parameters)
+    if at.unused == at.names:
+        raise InputError(
+            f"the loss of {title} does not depend on any of its parameters",
+            expected="a loss that autograd can follow back to them",
+            got=", ".join(at.names),
+            hint="no .detach(), .item() or NumPy on the way",
+        )
     exact = tolerance or (1e-6 if torch.finfo(at.tensors[0].dtype).eps < 1e-10 else 1e-3)
     generator = torch.Generator().manual_seed(seed)
     along = [
@@ -68,10 +79,68 @@ def agreement(
         raise InputError("this cannot be differentiated twice", got="; ".join(missing.values()))
     (first, held), *others = found.items()
     claims = [_compared(at, way, held, products, along, exact) for way, products in others]
-    claims += [Claim(WAYS[way], "undecided", math.nan, exact, explanation=told) for way, told in missing.items()]
+    claims += [Claim(WAYS[way], "undecided", 0.0, exact, explanation=told) for way, told in missing.items()]
     claims.append(_symmetry(held, along, exact))
     notes = [f"Held to {WAYS[first]}, along {vectors} random vectors, by {at.size:,} parameters.", *at.said]
     return Report(title, claims, notes)
+
+
+def as_loss(thing: Any, arguments: Sequence[Any], title: str) -> tuple[Callable[..., Tensor], Parameters]:
+    """A torch module or function and what it is called with, as a loss and its parameters, in float64.
+
+    A module is differentiated by its parameters, through its method `loss` where it has one; a function by those of its
+    arguments that require a gradient, or by all that are floating where none does.
+
+    Raises:
+        InputTypeError: neither of them, or a function without such arguments.
+        InputError: it cannot be called so; with the line that raises.
+
+    >>> loss, (x,) = as_loss(lambda x, power: (x**power).sum(), [torch.ones(2), 3], "loss")
+    >>> loss(x)
+    tensor(2., dtype=torch.float64)
+    """
+    if inspect.isclass(thing) and issubclass(thing, nn.Module):
+        thing = _called(title, thing)
+    given = [x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in arguments]
+    if isinstance(thing, nn.Module):
+        model = copy.deepcopy(thing).double()
+        _called(title, lambda: getattr(model, "loss", model)(*given))
+        return lambda model: getattr(model, "loss", model)(*given), model
+    if not callable(thing):
+        raise InputTypeError(
+            f"{title} has no curvature", expected="a torch module, or a function of tensors", got=type(thing).__name__
+        )
+    floats = {place for place, x in enumerate(given) if isinstance(x, Tensor) and x.is_floating_point()}
+    places = sorted({place for place in floats if arguments[place].requires_grad} or floats)
+    if not places:
+        raise InputTypeError(
+            f"{title} came without tensors to differentiate by",
+            expected="a floating tensor among its arguments",
+            got=", ".join(type(x).__name__ for x in arguments) or "no argument",
+            hint=f"a function `{title}_sample` beside it that returns its arguments",
+        )
+
+    def loss(*tensors: Tensor) -> Any:
+        filled = dict(zip(places, tensors, strict=True))
+        return thing(*(filled.get(place, x) for place, x in enumerate(given)))
+
+    parameters = [given[place].detach() for place in places]
+    _called(title, lambda: loss(*parameters))
+    return loss, parameters
+
+
+def _called(title: str, call: Callable[[], Any]) -> Any:
+    """What a call of anyone's code returns; its errors become ours, with the place where they arose."""
+    try:
+        return call()
+    except QkvError:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        words = " ".join(str(error).split())
+        raise InputError(
+            f"{title} raises {type(error).__name__}{': ' * bool(words)}{words}", path=frame.filename, line=frame.lineno
+        ) from error
 
 
 def _compared(
@@ -84,7 +153,7 @@ def _compared(
     if abs(plain - own) > exact * max(abs(plain), abs(own)):
         told = f"the model's own kernels give a loss of {own:.6g}, their plain formulas {plain:.6g}: random numbers "
         told += "fall otherwise there. In evaluation mode there are none."
-        return Claim(WAYS[way], "undecided", math.nan, exact, explanation=told)
+        return Claim(WAYS[way], "undecided", 0.0, exact, explanation=told)
     unsure = [
         _relative(flat(at.difference(vector, 0.5)), flat(product))
         for vector, product in zip(along, products, strict=True)
@@ -115,7 +184,9 @@ def _symmetry(held: list[Tensors], along: list[Tensors], exact: float) -> Claim:
             errors.append(abs(float(inner(u, held[j]) - inner(v, held[i]))) / (scale or 1.0))
     verdict: Verdict = "correct" if max(errors) <= exact else "wrong"
     told = "" if verdict == "correct" else "A Hessian is symmetric: some backward pass is the gradient of nothing."
-    return Claim("symmetry", verdict, max(errors), exact, explanation=told, facts={"pairs": len(errors)})
+    return Claim(
+        "symmetry", verdict, max(errors), exact, explanation=told, facts={"parameters": sum(x.numel() for x in held[0])}
+    )
 
 
 def _worst_entry(at: Point, held: Tensors, product: Tensors) -> tuple[Entry, str]:

@@ -45,6 +45,7 @@ class Point:
         names, tensors: the parameters.
         value: what the function gives, by plain operations where forms of ours have faster ones.
         size: how many numbers they are.
+        unused: the names of those that the function does not depend on.
         said: what was done instead of what the model does, and what the derivatives do not say.
 
     Raises:
@@ -193,9 +194,10 @@ class Point:
         for name, layers in self.by_hand.items():
             self.say(f"the backward pass of {name} is differentiated as it was written", *layers)
         with self._steady():
-            for name, used in zip(self.names, depends(made, leaves), strict=True):
-                if not used:
-                    self.say("the loss does not depend on it: zeros", name)
+            used = depends(made, leaves)
+        self.unused = [name for name, does in zip(self.names, used, strict=True) if not does]
+        for name in self.unused:
+            self.say("the loss does not depend on it: zeros", name)
 
     def _lacking(self, error: RuntimeError) -> str:
         """What an error of torch's says to be missing, with its layer."""

@@ -13,6 +13,7 @@ from cyclopts import CycloptsError
 from qkv.cli import (  # noqa: F401 - each registers its commands
     about,
     check,
+    curvature,
     glove,
     look,
     runs,
