@@ -22,7 +22,7 @@ SMALL = WindowConfig(embed_dim=3, hidden_size=7)
 def drawn(task="masked", gradient="right", vocab=11, length=5) -> WindowLM:
     """A model whose parameters are all random, in double precision."""
     torch.manual_seed(0)
-    model = WindowLM(SMALL.model_copy(update={"task": task, "gradient": gradient}), vocab, length).double()
+    model = WindowLM(SMALL, vocab, length, task=task, gradient=gradient).double()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.7)
     return model
@@ -120,7 +120,7 @@ def single(task="masked", *, embed_dim=11, hidden_size=37, vocab=41, gradient="r
     """A model whose gradients are computed where they are not zero, of sizes that are no whole tiles."""
     torch.manual_seed(1)
     model = WindowLM(
-        WindowConfig(embed_dim=embed_dim, hidden_size=hidden_size, task=task, gradient=gradient), vocab, length=5
+        WindowConfig(embed_dim=embed_dim, hidden_size=hidden_size), vocab, length=5, task=task, gradient=gradient
     )
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
@@ -133,7 +133,7 @@ def same(model: WindowLM, batch: NGramBatch) -> None:
     assert _window_fast.usable(parameters)
     loss, gradients = model.loss_and_gradients(batch)
     doubles = {name: value.astype(np.float64) for name, value in parameters.items()}
-    expected, references = loss_and_gradients(doubles, batch.ids.numpy(), batch.hidden.numpy(), model.config.gradient)
+    expected, references = loss_and_gradients(doubles, batch.ids.numpy(), batch.hidden.numpy(), model.gradient)
     assert loss == pytest.approx(expected, rel=1e-6)
     for name, reference in references.items():
         assert gradients[name].dtype == np.float32
@@ -284,7 +284,7 @@ def published(shared_data):
     folder = shared_data / "nlm-250"
     models = {}
     for name in ("a", "b"):
-        models[name] = WindowLM(WindowConfig(embed_dim=8, hidden_size=64, task="next"), vocab=250, length=4).double()
+        models[name] = WindowLM(WindowConfig(embed_dim=8, hidden_size=64), vocab=250, length=4, task="next").double()
         arrays = np.load(folder / f"partially_trained_{name}.npz")
         models[name].load_state_dict({key: torch.from_numpy(arrays[key]) for key in arrays.files})
     return read_ngrams(folder / "ngrams.npz"), models

@@ -1,17 +1,14 @@
 """The window network's loss and gradients in single precision: what `window_lm` derives, computed where it is not zero.
 
 Of the outputs of all positions only those of the hidden words count: rows are taken by the place of their hidden word,
-and what is known to be zero is neither computed nor multiplied. Positions are computed side by side in threads; what
-they share is added up in their order, so that any number of threads comes to the same bits.
+and what is known to be zero is neither computed nor multiplied. Positions are computed side by side, and what they
+share is added up in their order, so that any number of threads comes to the same bits.
 
-Rows of a batch lie along vectors, in matrices whose names end in `_` ("across"), so that every product goes through
-the parameters as they lie.
+On the way there, rows of the batch lie along vectors, in matrices whose names end in `_`: so every product, also on the
+way back, goes through the parameters as they lie.
 """
 
-import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any, Literal, no_type_check
 
 import numpy as np
@@ -20,7 +17,8 @@ from jaxtyping import Bool, Float32, Int64
 
 from qkv.compiled import compiled
 from qkv.functional._lanes import LANES, ROWS, every, exp, larger, multiply, put, row, row_sum, zeros
-from qkv.models.transformer_lm import MASK_ID
+from qkv.team import side_by_side
+from qkv.types import MASK_ID
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
@@ -91,50 +89,40 @@ def _sums(x_, into):
 
 @no_type_check
 @compiled
-def _transpose(x_, into):
-    for r in range(len(into)):
-        for i in range(into.shape[1]):
-            into[r, i] = x_[i, r]
-
-
-@no_type_check
-@compiled
 def _place(ids, read, scattered, hidden, at, share, embedding, w1, b1, w2, b2, d_embedding, d_w1, d_b1, d_w2, d_b2):
     """The loss of the words hidden at place `at` of their rows, and what they add to the gradients."""
     rows = np.flatnonzero(hidden[:, at])
-    count, width, dim = len(rows), -(-len(rows) // LANES) * LANES, embedding.shape[1]
-    inputs = w1.shape[1] // dim
+    count, dim = len(rows), embedding.shape[1]
+    tiled, width = -(-count // ROWS) * ROWS, -(-count // LANES) * LANES
     if count == 0:
         d_w2[:] = _ZERO
         d_b2[:] = _ZERO
         return 0.0
-    e, e_ = _matrix(count, inputs * dim), _matrix(inputs * dim, width)
+    e, h, dz_ = _matrix(count, w1.shape[1]), _matrix(count, len(w1)), _matrix(len(w2), width)
+    e_, h_ = _matrix(w1.shape[1], width), _matrix(len(w1), width)
     for r in range(count):
-        for i in range(inputs):
-            for d in range(dim):
-                e[r, i * dim + d] = embedding[read[rows[r], i], d]
-                e_[i * dim + d, r] = e[r, i * dim + d]
-    h, h_ = _matrix(count, len(w1)), _matrix(len(w1), width)
+        for column in range(w1.shape[1]):
+            e[r, column] = embedding[read[rows[r], column // dim], column % dim]
+            e_[column, r] = e[r, column]
     multiply(w1, e_, h_)
     _logistic(h_, b1)
-    _transpose(h_, h)
-    dz_ = _matrix(len(w2), width)
     multiply(w2, h_, dz_)
     loss = _cross_entropy(dz_, b2, ids[rows, at], share)
 
+    da, de = _matrix(tiled, len(w1)), _matrix(tiled, w1.shape[1])
+    multiply(dz_[:, :tiled].T, w2, da)
+    for r in range(count):
+        for unit in range(len(w1)):
+            h[r, unit] = h_[unit, r]
+            da[r, unit] *= h[r, unit] * (_ONE - h[r, unit])
+            d_b1[unit] += da[r, unit]
     multiply(dz_[:, :count], h, d_w2)
     _sums(dz_, d_b2)
-    da_ = _matrix(len(w1), width)
-    multiply(w2.T, dz_, da_)
-    for r in range(da_.size // LANES):
-        put(da_, r, row(da_, r) * row(h_, r) * (every(_ONE) - row(h_, r)))
-    multiply(da_[:, :count], e, d_w1)
-    _sums(da_, d_b1)
-    multiply(w1.T, da_, e_)
+    multiply(da[:count].T, e, d_w1)
+    multiply(da, w1, de)
     for r in range(count):
-        for i in range(inputs):
-            for d in range(dim):
-                d_embedding[scattered[rows[r], i], d] += e_[i * dim + d, r]
+        for column in range(w1.shape[1]):
+            d_embedding[scattered[rows[r], column // dim], column % dim] += de[r, column]
     return loss
 
 
@@ -152,11 +140,6 @@ def _places(first, step, ids, read, scattered, hidden, share, embedding, w1, b1,
         )  # fmt: skip
 
 
-@cache
-def _pool(_process: int, threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="qkv")
-
-
 def usable(parameters: Mapping[str, np.ndarray]) -> bool:
     """Whether these can go through the loops: single precision, and whole tiles in every product."""
     embedding, w1, *_ = parameters.values()
@@ -169,7 +152,7 @@ def loss_and_gradients(
     hidden: Bool[np.ndarray, "batch n"],
     gradient: Literal["right", "published"] = "right",
 ) -> tuple[float, dict[str, Float32[np.ndarray, "..."]]]:
-    """As `window_lm.loss_and_gradients`, for parameters that are `usable`."""
+    """As `window_lm.loss_and_gradients`, for parameters that are `usable`, in the order of its `NAMES`."""
     embedding, w1, b1, w2, b2 = parameters.values()
     outputs = len(w2) // len(embedding)
     ids, hidden = np.ascontiguousarray(ids), np.ascontiguousarray(hidden)  # for any other the loops are compiled anew
@@ -182,10 +165,7 @@ def loss_and_gradients(
     arguments: list[Any] = [ids, read, scattered, hidden, np.float32(1 / count), embedding, w1, b1, w2, b2]
     arguments += [*shared, d_w2, d_b2, losses]
     threads = min(torch.get_num_threads(), outputs)
-    others = [_pool(os.getpid(), threads).submit(_places, first, threads, *arguments) for first in range(1, threads)]
-    _places(0, threads, *arguments)
-    for other in others:
-        other.result()
+    side_by_side(lambda first: _places(first, threads, *arguments), range(threads))
     gradients = (*(x.sum(axis=0) for x in shared), d_w2, d_b2)
     return losses.sum() / count, dict(zip(parameters, gradients, strict=True))
 

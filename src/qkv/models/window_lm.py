@@ -34,15 +34,14 @@ from torch import Tensor, nn
 
 from qkv.errors import InputError
 from qkv.models import _window_fast
-from qkv.models.transformer_lm import MASK_ID
-from qkv.types import Config, NGramBatch
+from qkv.types import MASK_ID, Config, NGramBatch
 
 NAMES = ("word_embedding_weights", "embed_to_hid_weights", "hid_bias", "hid_to_output_weights", "output_bias")
 """What the course called `E`, `W1`, `b1`, `W2` and `b2`."""
 
 
 class WindowConfig(Config):
-    """Sizes of the network, what it is to predict, and by which gradient."""
+    """Sizes of the network."""
 
     embed_dim: PositiveInt = 16
     """Width of the embeddings."""
@@ -50,11 +49,6 @@ class WindowConfig(Config):
     """Logistic units."""
     deviation: PositiveFloat = 0.01
     """Standard deviation of the initial weights; biases begin at zero."""
-    task: Literal["masked", "next"] = "masked"
-    """A hidden word from those on both sides, or the last word from those before."""
-    gradient: Literal["right", "published"] = "right"
-    """`published` has the mistake of a published solution: what belongs to the embedding of the mask is added to that
-    of the word behind it."""
 
 
 def loss_and_gradients(
@@ -72,7 +66,7 @@ def loss_and_gradients(
         parameters: arrays by `NAMES`, whose shapes tell the task.
         ids: words as they stand in the text.
         hidden: which of them are to be predicted.
-        gradient: see `WindowConfig`.
+        gradient: see `WindowLM`.
 
     >>> shapes = [(5, 2), (7, 6), (7,), (15, 7), (15,)]
     >>> parameters = {name: np.zeros(shape) for name, shape in zip(NAMES, shapes)}
@@ -108,9 +102,12 @@ class WindowLM(nn.Module):
     """The network as a module: trained by the gradients derived above, judged by torch.
 
     Args:
-        config: sizes, task and gradient.
+        config: sizes.
         vocab: how many words there are; the masked task has the mask at 0 among them.
         length: how many words stand in a row.
+        task: `masked`, a hidden word from those on both sides, or `next`, the last word from those before.
+        gradient: `published` has the mistake of a published solution: what belongs to the embedding of the mask is
+            added to that of the word behind it.
 
     Raises:
         InputError: rows of a single word.
@@ -121,12 +118,21 @@ class WindowLM(nn.Module):
     (torch.Size([1, 7]), True)
     """
 
-    def __init__(self, config: WindowConfig, vocab: int, length: int):
+    def __init__(
+        self,
+        config: WindowConfig,
+        vocab: int,
+        length: int,
+        *,
+        task: Literal["masked", "next"] = "masked",
+        gradient: Literal["right", "published"] = "right",
+    ):
         super().__init__()
         if length < 2:
             raise InputError("length is too small", expected="rows of 2 words or more", got=str(length))
-        self.config, self.vocab, self.length = config, vocab, length
-        self.inputs, self.outputs = (length, length) if config.task == "masked" else (length - 1, 1)
+        self.vocab, self.length = vocab, length
+        self.gradient: Literal["right", "published"] = gradient
+        self.inputs, self.outputs = (length, length) if task == "masked" else (length - 1, 1)
 
         def drawn(rows: int, columns: int) -> nn.Parameter:
             return nn.Parameter(config.deviation * torch.randn(rows, columns))
@@ -173,18 +179,18 @@ class WindowLM(nn.Module):
         self._require(batch.ids, batch.hidden)
         parameters = {name: getattr(self, name).detach().numpy() for name in NAMES}
         computed = _window_fast.loss_and_gradients if _window_fast.usable(parameters) else loss_and_gradients
-        loss, gradients = computed(parameters, batch.ids.numpy(), batch.hidden.numpy(), self.config.gradient)
+        loss, gradients = computed(parameters, batch.ids.numpy(), batch.hidden.numpy(), self.gradient)
         return float(loss), gradients
 
     def _require(self, ids: Tensor, hidden: Tensor) -> None:
         if ids.shape[1] != self.length:
             raise InputError("rows of another length", expected=f"{self.length} words", got=str(ids.shape[1]))
-        least, most = int(ids.min()), int(ids.max())
+        least, most = (int(x) for x in ids.aminmax())
         if least < 0 or most >= self.vocab:
             raise InputError(
                 "ids has numbers without a word", expected=f"0 to {self.vocab - 1}", got=f"{least} to {most}"
             )
-        if not bool(hidden.any()) or bool(hidden[:, : -self.outputs].any()):
+        if not bool(hidden.any()) or (self.outputs < self.length and bool(hidden[:, : -self.outputs].any())):
             raise InputError(
                 "hidden is not what this network predicts",
                 expected="the last word of rows alone" if self.outputs == 1 else "a word or more",

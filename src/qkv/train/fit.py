@@ -249,6 +249,7 @@ class _Loop:
         most = config.epochs * len(train)
         self.total = min(config.steps or most, most)
         self.precision = autocast(config.precision, device)
+        self.derived = model if isinstance(model, HandDerived) else None
         self.parameters = dict(model.named_parameters())
         self.optimizer = _optimizer(self.parameters.values(), config)
         self.state = TrainingState(model, self.optimizer)
@@ -289,10 +290,10 @@ class _Loop:
 
     def differentiate(self, batch: Batch) -> float:
         """The loss of a batch; leaves its gradients with the parameters."""
-        if isinstance(self.model, HandDerived):
-            loss, gradients = self.model.loss_and_gradients(batch)
+        if self.derived is not None:
+            loss, gradients = self.derived.loss_and_gradients(batch)
             for name, parameter in self.parameters.items():
-                parameter.grad = torch.as_tensor(gradients[name])
+                parameter.grad = torch.from_numpy(gradients[name])
             return loss
         with self.precision():
             loss = self.loss(batch)
