@@ -1,6 +1,5 @@
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qkv.check.curvature_report import agreement, as_loss
