@@ -57,6 +57,28 @@ class PairBatch:
         return int(self.source_mask.sum()) + self.weight
 
 
+@dataclass(frozen=True)
+class TextBatch:
+    """Texts as ids, padded at the end, and the class of each. `real` is True where there is no padding."""
+
+    ids: Int64[Tensor, "batch length"]
+    real: Bool[Tensor, "batch length"]
+    label: Int64[Tensor, " batch"]
+
+    def to(self, device: torch.device | str) -> "TextBatch":
+        return type(self)(self.ids.to(device), self.real.to(device), self.label.to(device))
+
+    @property
+    def weight(self) -> int:
+        """How many predictions the loss of this batch is a mean over: one a text."""
+        return len(self.label)
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens, padding left out: the unit of training speed."""
+        return int(self.real.sum())
+
+
 MASK_ID = 0
 """The index of the mask, in vocabularies that have one."""
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qkv.data.batches import PairBatches, batch_of, source_batch
+from qkv.data.batches import PairBatches, TextBatches, batch_of, source_batch
 from qkv.data.pairs import Pair, normalise_text
 from qkv.data.tokens import BOS_ID, EOS_ID, PAD_ID, train_vocabulary
 from qkv.errors import InputError
@@ -163,3 +163,52 @@ def test_real_pairs_need_little_padding(shared_data):
     # A part of the pairs, in batches smaller in proportion; all of them at 4,096 have 1 % of padding.
     batches = PairBatches(pairs, french, english, tokens_per_batch=512, seed=0, max_length=64)
     assert batches.padding < 0.1
+
+
+# -- texts with a class ----------------------------------------------------------------------------------------------
+
+TEXTS = [[4 + i] * length for i, length in enumerate(GENERATOR.integers(1, 23, 293).tolist())]
+
+
+def texts_of(shuffle: bool = True, seed: int = 0, tokens_per_batch: int = 64) -> TextBatches:
+    # The class of each text is its place, so that it can be found again.
+    return TextBatches(
+        TEXTS, range(len(TEXTS)), tokens_per_batch=tokens_per_batch, seed=seed, pad_id=1, shuffle=shuffle
+    )
+
+
+def test_every_text_comes_once_an_epoch_padded_to_the_longest_beside_it():
+    batches = texts_of()
+    found = []
+    for batch in batches.epoch(2):
+        assert batch.ids.numel() <= 64
+        assert bool(batch.real.any(dim=0).all())
+        assert bool((batch.ids[~batch.real] == 1).all())
+        assert (batch.weight, batch.tokens) == (len(batch.label), int(batch.real.sum()))
+        for ids, real, label in zip(batch.ids, batch.real, batch.label.tolist(), strict=True):
+            assert ids[real].tolist() == TEXTS[label]
+            found.append(label)
+    assert sorted(found) == list(range(len(TEXTS)))
+    assert len(list(batches.epoch(2))) == len(batches)
+
+
+def test_the_order_of_texts_is_a_function_of_seed_and_epoch():
+    def order(seed: int, epoch: int, start: int = 0) -> list[list[int]]:
+        return [batch.label.tolist() for batch in texts_of(seed=seed).epoch(epoch, start)]
+
+    assert order(0, 1) == order(0, 1)
+    assert order(0, 1) != order(0, 2) != order(1, 2)
+    assert order(0, 1, 3) == order(0, 1)[3:]
+    lengths = [len(batch.ids[0]) for batch in texts_of(shuffle=False).epoch(5)]
+    assert lengths == sorted(lengths)
+
+
+def test_texts_that_make_no_batch_are_refused():
+    with pytest.raises(InputError, match="no text to make batches of"):
+        TextBatches([], [], tokens_per_batch=8, seed=0)
+    with pytest.raises(InputError, match="a text without tokens"):
+        TextBatches([[4], []], [0, 1], tokens_per_batch=8, seed=0)
+    with pytest.raises(InputError, match="Expected 2 labels; got 1"):
+        TextBatches([[4], [5]], [0], tokens_per_batch=8, seed=0)
+    with pytest.raises(InputError, match="tokens_per_batch of at least 9; got 8"):
+        TextBatches([[4], [5] * 9], [0, 1], tokens_per_batch=8, seed=0)

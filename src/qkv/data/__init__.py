@@ -1,9 +1,21 @@
 """Data: readers, vocabularies, batches and generators. Raw things come in, batches go out."""
 
-from qkv.data.batches import PairBatches, batch_of, source_batch
+from qkv.data.batches import PairBatches, TextBatches, batch_of, source_batch
+from qkv.data.cleaning import CLEANING, clean_text
 from qkv.data.docstrings import docstrings
 from qkv.data.generated import date_pair, number_pair, numbers_and_dates
 from qkv.data.images import Images, digits, read_images
+from qkv.data.labelled import (
+    Labelled,
+    LabelledFile,
+    LabelledSplit,
+    distinct,
+    read_column,
+    read_labelled,
+    require_labels,
+    split_labelled,
+    text_key,
+)
 from qkv.data.ngrams import NGramBatches, NGrams, read_ngrams
 from qkv.data.pairs import (
     Pair,
@@ -18,16 +30,21 @@ from qkv.data.pairs import (
     sentence_key,
     split_pairs,
 )
+from qkv.data.phrases import phrases
 from qkv.data.sets import SETS, NamedSet, find, present_word_sets, sha256_of, verify
 from qkv.data.tokens import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Vocabulary, train_vocabulary, word_of
 
 __all__ = [
     "BOS_ID",
+    "CLEANING",
     "EOS_ID",
     "PAD_ID",
     "SETS",
     "UNK_ID",
     "Images",
+    "Labelled",
+    "LabelledFile",
+    "LabelledSplit",
     "NGramBatches",
     "NGrams",
     "NamedSet",
@@ -36,26 +53,35 @@ __all__ = [
     "PairFile",
     "Skipped",
     "Split",
+    "TextBatches",
     "TextFile",
     "Vocabulary",
     "batch_of",
+    "clean_text",
     "date_pair",
     "digits",
+    "distinct",
     "docstrings",
     "find",
     "group_references",
     "normalise_text",
     "number_pair",
     "numbers_and_dates",
+    "phrases",
     "present_word_sets",
+    "read_column",
     "read_images",
+    "read_labelled",
     "read_ngrams",
     "read_pairs",
     "read_texts",
+    "require_labels",
     "sentence_key",
     "sha256_of",
     "source_batch",
+    "split_labelled",
     "split_pairs",
+    "text_key",
     "train_vocabulary",
     "verify",
     "word_of",

@@ -1,4 +1,6 @@
-"""Batches of sentence pairs: alike in length, filled to a number of tokens, in an order that seed and epoch decide."""
+"""Batches of sentence pairs, or of texts with a class: alike in length, filled to a number of tokens, in an order that
+seed and epoch decide.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
@@ -11,7 +13,7 @@ from torch import Tensor
 from qkv.data.pairs import Pair
 from qkv.data.tokens import BOS_ID, EOS_ID, PAD_ID, Vocabulary
 from qkv.errors import InputError
-from qkv.types import PairBatch
+from qkv.types import PairBatch, TextBatch
 
 # Rows come in multiples of this: bfloat16 kernels are made anew for every shape, and this halves the shapes.
 _ROWS = 8
@@ -131,14 +133,91 @@ class PairBatches:
         return 1 - real / int(padded)
 
 
+class TextBatches:
+    """Cuts encoded texts with their classes into batches of at most `tokens_per_batch` positions, padding counted.
+
+    Texts are shuffled, sorted by length and cut where a batch is full; the batches are then shuffled. Only texts of
+    equal lengths change places, so every epoch has the same shapes.
+
+    Args:
+        ids: the texts.
+        labels: the class of each.
+        tokens_per_batch: the most positions in a batch, `rows * length`.
+        seed: with the number of the epoch, all that the order depends on.
+        pad_id: what rows are filled up with.
+        shuffle: False keeps one order, from short to long, for validation.
+
+    Raises:
+        InputError: there is no text, one is empty, or the longest one does not fit in a batch.
+
+    >>> batches = TextBatches([[5], [6, 7], [8]], [0, 1, 1], tokens_per_batch=2, seed=0)
+    >>> [(batch.ids.tolist(), batch.label.tolist()) for batch in batches.epoch(0)]
+    [([[6, 7]], [1]), ([[8], [5]], [1, 0])]
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[Sequence[int]],
+        labels: Sequence[int],
+        *,
+        tokens_per_batch: int,
+        seed: int,
+        pad_id: int = PAD_ID,
+        shuffle: bool = True,
+    ):
+        if not ids or not all(ids):
+            raise InputError("no text to make batches of" if not ids else "a text without tokens")
+        if len(ids) != len(labels):
+            raise InputError("texts without labels", expected=f"{len(ids)} labels", got=str(len(labels)))
+        self.seed, self.shuffle = seed, shuffle
+        self._texts, self._labels = _Ragged(ids, pad_id), np.array(labels)
+        lengths = np.sort(self._texts.lengths)
+        if lengths[-1] > tokens_per_batch:
+            raise InputError(
+                "a batch is too small for the longest text",
+                expected=f"tokens_per_batch of at least {lengths[-1]}",
+                got=str(tokens_per_batch),
+            )
+        self._cuts = [0]
+        while self._cuts[-1] < len(lengths):
+            some = lengths[self._cuts[-1] : self._cuts[-1] + tokens_per_batch]
+            rows = int(np.searchsorted(some * np.arange(1, len(some) + 1), tokens_per_batch, side="right"))
+            if self._cuts[-1] + rows < len(lengths):
+                rows -= rows % _ROWS if rows > _ROWS else 0
+            self._cuts.append(self._cuts[-1] + rows)
+
+    def plan(self, epoch: int) -> list[Int64[np.ndarray, " rows"]]:
+        """Which texts stand in which batch of an epoch: a function of seed and epoch alone."""
+        lengths = self._texts.lengths
+        if not self.shuffle:
+            return self._batches(np.argsort(lengths, kind="stable"))
+        generator = np.random.default_rng((self.seed, epoch))
+        order = generator.permutation(len(lengths))
+        batches = self._batches(order[np.argsort(lengths[order], kind="stable")])
+        return [batches[i] for i in generator.permutation(len(batches))]
+
+    def _batches(self, order: Int64[np.ndarray, " texts"]) -> list[Int64[np.ndarray, " rows"]]:
+        return [order[start:stop] for start, stop in pairwise(self._cuts)]
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return len(self._cuts) - 1
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[TextBatch]:
+        """The batches of an epoch, from batch `start` on."""
+        for rows in self.plan(number)[start:]:
+            yield TextBatch(*self._texts.rows(rows), torch.from_numpy(self._labels[rows]))
+
+
 class _Ragged:
     """Lists of ids end to end in one array: 4 bytes a token, and a batch is one gather."""
 
-    def __init__(self, lists: Sequence[Sequence[int]]):
+    def __init__(self, lists: Sequence[Sequence[int]], pad_id: int = PAD_ID):
+        self._pad_id = pad_id
         self.lengths: Int64[np.ndarray, " lists"] = np.array([len(ids) for ids in lists])
         self._starts = self.lengths.cumsum() - self.lengths
         # The tail lets the gather below run past the end of the last list.
-        tail = [PAD_ID] * int(self.lengths.max())
+        tail = [pad_id] * int(self.lengths.max())
         self._ids: Int32[np.ndarray, " tokens"] = np.fromiter(chain(*lists, tail), dtype=np.int32)
 
     def rows(
@@ -148,7 +227,7 @@ class _Ragged:
         lengths = self.lengths[index, None]
         positions = np.arange(lengths.max())
         real = positions < lengths
-        ids = np.where(real, self._ids[self._starts[index, None] + positions], PAD_ID)
+        ids = np.where(real, self._ids[self._starts[index, None] + positions], self._pad_id)
         return torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(real)
 
 

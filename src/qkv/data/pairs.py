@@ -2,7 +2,7 @@
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -135,8 +135,7 @@ def _read_columns(
                 bad.setdefault(row, []).append(number)
                 row = None
         rows.append(row)
-    _refuse_many(path, bad, sum(row is not None for row in rows))
-    return rows, [Skipped(reason, len(lines), tuple(lines[:3])) for reason, lines in bad.items()]
+    return rows, skipped_lines(path, bad, sum(row is not None for row in rows), _HINTS)
 
 
 def _fields(line: str, columns: Sequence[int], form: Normalisation, required: bool) -> list[str] | str:
@@ -152,19 +151,25 @@ def _fields(line: str, columns: Sequence[int], form: Normalisation, required: bo
     return row
 
 
-def _refuse_many(path: Path, bad: dict[str, list[int]], good: int) -> None:
+def skipped_lines(path: Path, bad: Mapping[str, Sequence[int]], good: int, hints: Mapping[str, str]) -> list[Skipped]:
+    """What was skipped of a file with `good` lines, from the numbers of its `bad` lines by reason.
+
+    Raises:
+        DataError: more than one line in a hundred, or all of them.
+    """
     count = sum(map(len, bad.values()))
     if count > MAX_BAD_SHARE * (good + count):
         line, reason = min((lines[0], reason) for reason, lines in bad.items())
         raise DataError(
             f"{reason}; {count:,} of {good + count:,} lines cannot be used",
             expected="at most one bad line in a hundred",
-            hint=_HINTS[reason],
+            hint=hints[reason],
             path=path,
             line=line,
         )
     if not good:
         raise DataError("nothing but blank lines", path=path)
+    return [Skipped(reason, len(lines), tuple(lines[:3])) for reason, lines in bad.items()]
 
 
 # -- splitting -------------------------------------------------------------------------------------------------------
@@ -206,7 +211,7 @@ def split_pairs(pairs: Iterable[Pair], *, valid: float, test: float, seed: int) 
         )
     split = Split([], [], [])
     for pair in pairs:
-        place = _unit(sentence_key(pair.source), seed)
+        place = unit_of(sentence_key(pair.source), seed)
         (split.test if place < test else split.valid if place < test + valid else split.train).append(pair)
     for name, share, part in (("train", 1, split.train), ("valid", valid, split.valid), ("test", test, split.test)):
         if share and not part:
@@ -214,7 +219,7 @@ def split_pairs(pairs: Iterable[Pair], *, valid: float, test: float, seed: int) 
     return split
 
 
-def _unit(key: str, seed: int) -> float:
+def unit_of(key: str, seed: int) -> float:
     """A number in [0, 1) that depends on the key and the seed alone."""
     digest = hashlib.blake2b(key.encode(), digest_size=8, salt=seed.to_bytes(16, "big", signed=True)).digest()
     return int.from_bytes(digest, "big") / 2**64

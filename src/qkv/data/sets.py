@@ -47,11 +47,36 @@ SETS: dict[str, NamedSet] = {
         source="Pennington, Socher and Manning, nlp.stanford.edu/projects/glove",
     ),
     "nlm-250": NamedSet(
-        description="372,500 4-grams of short English sentences over 250 words and a mask, 46,500 more for validation",
+        description="372,500 4-grams of short English sentences over 250 words and a mask, and 46,500 more twice",
         file="nlm-250/ngrams_masked.npz",
         sha256="be7017fdf48c1e45b7677639ed55d2176e5e546e4ec2c3beace75c75368d38c2",
         licence="none stated",
         source="University of Toronto, teaching material of CSC321 and CSC413",
+    ),
+    "sentiment140": NamedSet(
+        description="78,973 tweets of April to June 2009, negative or positive, to train on; its `test` to judge by",
+        file="sentiment140/train.csv.gz",
+        sha256="ca8d5f5250c40cee75d2a0928190b9d5cc4b595e49b80903ae7108f2f2fe7a8d",
+        licence="none stated, given for research",
+        source="Go, Bhayani and Huang 2009, help.sentiment140.com (a part of it)",
+        # The rows that are not from the whole range of dates confound date and label: they are judged apart.
+        options={"group": "whole_range", "test": "sentiment140-valid"},
+    ),
+    "sentiment140-valid": NamedSet(
+        description="26,323 more of those tweets",
+        file="sentiment140/valid.csv.gz",
+        sha256="0a9f59e9aa24d2b37fda9b287def358905d930819e504561bf237890511bbd9c",
+        licence="none stated, given for research",
+        source="Go, Bhayani and Huang 2009, help.sentiment140.com (a part of it)",
+        options={"group": "whole_range"},
+    ),
+    "sentiment140-manual": NamedSet(
+        description="359 tweets labelled by hand, negative or positive; 139 neutral ones among them are left out",
+        file="sentiment140/manual_test.csv.gz",
+        sha256="cbf7986e75d3f827e1fb01295ed509cc088f5a465f49c75c420ceb41a061dd3f",
+        licence="none stated, given for research",
+        source="Go, Bhayani and Huang 2009, help.sentiment140.com",
+        options={"left_out": ("neutral",)},
     ),
     "wordsim353": NamedSet(
         description="relatedness of 183 pairs of words, of WordSim-353's",
