@@ -8,7 +8,7 @@ derivative of a nonlinearity none (or a known factor) once all that goes into it
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -137,20 +137,16 @@ class _Detective:
         for found in whole:
             if found is not None:
                 return found
-        part = _wrong_part(pairs)
-        if part is not None:
-            words, cut = part
-            for trial in (_nothing, _multiple, _elsewhere, _constant):
-                found = trial(cut)
-                if found is not None:
-                    return Cause(found.name, f"{words}: {found.words}")
-        return (
-            self._harmless(pairs[-1])
+        part, cut = _wrong_part(pairs)
+        found = (
+            next(filter(None, (trial(cut) for trial in (_nothing, _multiple, _elsewhere, _constant) if part)), None)
+            or self._harmless(pairs[-1])
             or self._small(pairs[-1])
             or _factor_by_slice(pairs)
             or _in_simple_terms(pairs)
             or self._rest(pairs)
         )
+        return replace(found, words=f"{part}: {found.words}" if part else found.words)
 
     def pairs(self, name: str, entries: Sequence[tuple[int, ...]]) -> list[Pair]:
         """Claimed and true gradients at all points by parameter `name`, which is wrong at `entries` at least."""
@@ -325,7 +321,9 @@ def _other_places(pairs: Sequence[Pair]) -> Cause | None:
     for axis in range(pairs[0].claimed.ndim):
         if all(_conserved(pair, axis) for pair in pairs):
             wrong = [k for k, part in enumerate(_cuts(pairs[0], axis)) if part.wrong]
-            return Cause("moved", f"what axis {axis} gets in all is right, but {_ranges(wrong)} of it get wrong shares")
+            none = [k for k in wrong if not pairs[0].claimed.take(k, axis).any()]
+            words = f"what axis {axis} gets in all is right, but {_ranges(wrong)} of it get wrong shares"
+            return Cause("moved", f"{words}, {_ranges(none)} nothing" if none else words)
     return None
 
 
@@ -372,8 +370,8 @@ def _in_simple_terms(pairs: Sequence[Pair]) -> Cause | None:
     return None
 
 
-def _wrong_part(pairs: Sequence[Pair]) -> tuple[str, list[Pair]] | None:
-    """The slices where all errors are, where there are others."""
+def _wrong_part(pairs: Sequence[Pair]) -> tuple[str, list[Pair]]:
+    """The slices where all errors are, in words, where there are others; and the gradients there."""
     told, cut = [], list(pairs)
     for axis in range(pairs[0].claimed.ndim):
         known = [k for k, part in enumerate(_cuts(cut[0], axis)) if not np.isnan(part.true).all()]
@@ -384,7 +382,7 @@ def _wrong_part(pairs: Sequence[Pair]) -> tuple[str, list[Pair]] | None:
                 Pair(pair.name, pair.claimed.take(wrong, axis), pair.true.take(wrong, axis), pair.evidence)
                 for pair in cut
             ]
-    return (f"wrong only at {' and '.join(told)}", cut) if told else None
+    return f"wrong only at {' and '.join(told)}" if told else "", cut
 
 
 # -- changes under which a mistake would do no harm --------------------------------------------------------------------
@@ -451,10 +449,11 @@ def _measured(shape: tuple[int, ...], entries: Sequence[tuple[int, ...]]) -> Ite
 
 
 def _probes(pair: Pair) -> list[tuple[int, ...]]:
-    """Some of the measured entries, spread over the array."""
-    known = np.argwhere(~np.isnan(pair.true))
-    chosen = np.unique(np.linspace(0, len(known) - 1, _PROBES).round().astype(int))
-    return [tuple(int(i) for i in known[place]) for place in chosen]
+    """Some of the entries that are wrong, spread over the array."""
+    size = np.maximum(np.abs(pair.claimed), np.abs(pair.true))
+    wrong = np.argwhere(np.abs(pair.claimed - pair.true) > _SAME * size)  # not where it was not measured
+    chosen = np.unique(np.linspace(0, len(wrong) - 1, _PROBES).round().astype(int))
+    return [tuple(int(i) for i in wrong[place]) for place in chosen]
 
 
 def _known(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
@@ -496,7 +495,7 @@ def _permuted(pair: Pair, axis: int) -> bool:
 def _conserved(pair: Pair, axis: int) -> bool:
     """Whether sums along an axis are right, and not just nothing."""
     shape = pair.claimed.shape
-    claimed = pair.claimed.sum(axis)
+    claimed = np.asarray(pair.claimed.sum(axis))
     if np.isnan(pair.true).any():
         if claimed.size > _PROBES or pair.claimed.shape != pair.evidence.point.parameters[pair.name].shape:
             return False
@@ -506,7 +505,7 @@ def _conserved(pair: Pair, axis: int) -> bool:
             along[(*place[:axis], slice(None), *place[axis:])] = 1.0
             true[place] = pair.evidence.point.direction(pair.name, along).value
     else:
-        true = pair.true.sum(axis)
+        true = np.asarray(pair.true.sum(axis))
     least = 1e-2 * np.linalg.norm(np.abs(np.nan_to_num(pair.true)).sum(axis))
     return _same(claimed, true) and float(np.linalg.norm(true)) > least
 

@@ -325,9 +325,9 @@ def _value(statement: ast.stmt) -> ast.expr | None:
 def _operands(statement: ast.stmt) -> Iterator[ast.expr]:
     """The right-hand side, and what is added, multiplied or called in it."""
     value = _value(statement)
-    if value is None or isinstance(value, (ast.Dict, ast.Tuple)):
+    if value is None or isinstance(value, ast.Dict):
         return
-    yield value
+    yield from value.elts if isinstance(value, ast.Tuple) else [value]
     for node in ast.walk(value):
         if isinstance(node, ast.BinOp):
             yield from (side for side in (node.left, node.right) if not isinstance(side, ast.Constant))

@@ -271,10 +271,10 @@ class _replaced:  # noqa: N801 - used as a word
 
 def _compiled(tree: ast.FunctionDef, like: CodeType) -> CodeType | None:
     """The code of a function that takes the place of `like`: with the same names from around it."""
-    bare = ast.FunctionDef(tree.name, tree.args, tree.body, [], None, lineno=tree.lineno, col_offset=0)
+    bare = ast.copy_location(ast.FunctionDef(tree.name, tree.args, tree.body, [], None), tree)
     names = [ast.arg(name) for name in like.co_freevars]
     arguments = ast.arguments([], names, None, [], [], None, [])
-    around = ast.FunctionDef("around", arguments, [bare], [], None, lineno=1, col_offset=0)
+    around = ast.copy_location(ast.FunctionDef("around", arguments, [bare], [], None), tree)
     whole = ast.fix_missing_locations(ast.Module([around], []))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -28,12 +28,13 @@ _FACTS = {
 def check_text(report: Report) -> str:
     """A report as text for a terminal.
 
-    >>> print(check_text(Report("loss", [Claim("w", "correct", 3e-9, 1e-6, facts={"entries": 6, "judged": 6})])))
+    >>> claim = Claim("w", "correct", 3e-9, 1e-6, facts={"entries": 6, "judged": 6, "wrong": 0})
+    >>> print(check_text(Report("loss", [claim])))
     loss: all of it agrees
     <BLANKLINE>
     | name | verdict | entries | judged | wrong | worst error |
     | :--- | :------ | ------: | -----: | ----: | ----------: |
-    | w    | correct |       6 |      6 |       |       3e-09 |
+    | w    | correct |       6 |      6 |     0 |       3e-09 |
     """
     parts = [f"{report.title}: {_verdict(report)}", table_markdown(_summary(report))]
     for claim in report.wrong:
