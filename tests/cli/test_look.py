@@ -19,3 +19,15 @@ def test_showing_writes_a_page_and_figures(qkv_cli, swept, tmp_path):
         refused = qkv_cli("show", run, "deux", "trois")
         assert (refused.code, refused.out) == (2, "")
         assert "a run reads one text. Expected one; got two. Try: the folder of a published BERT" in refused.err
+
+
+def test_what_a_recipe_does_not_take_is_refused(qkv_cli, swept):
+    run = swept / "transformer-seed0"
+    answer = qkv_cli("show", run, "deux trois", "--context", "deux")
+    assert answer.code == 2
+    assert "a run of translate takes no --context. Try: a run of masked-lm" in answer.err
+    answer = qkv_cli("show", run, "deux", "--top-k", 3)
+    assert "a run of translate takes no --top-k" in answer.err
+    answer = qkv_cli("show", run)
+    assert answer.code == 2
+    assert "there is nothing to read. Expected a text, in quotes" in answer.err

@@ -83,6 +83,14 @@ def test_a_long_run_is_drawn_whole():
     assert "6,000" in texts(svg(curves([Curve("rnn", places, [1 / (1 + place) for place in places])])))
 
 
+def test_values_without_an_interval_have_no_whiskers():
+    marks = [
+        [layer["mark"]["type"] for layer in bars(rows, x="share").to_dict()["layer"]]
+        for rows in (BARS, [Bar("a", 0.5, 0.5, 0.5)], [Bar("a", 0.5, 0.5, 0.5), Bar("b", 0.5, 0.4, 0.5)])
+    ]
+    assert marks == [["bar", "errorbar", "text"], ["bar", "text"], ["bar", "errorbar", "text"]]
+
+
 def test_bars_carry_their_means_in_the_order_given():
     words = texts(svg(CHARTS["bars"]()))
     assert [word for word in words if word in ("31.2", "47.0")] == ["31.2", "47.0"]

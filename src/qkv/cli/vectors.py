@@ -52,6 +52,25 @@ def nearest(
 
 
 @vectors_app.command
+def distance(
+    vectors: VectorsName,
+    word: Annotated[str, Parameter(help="One word.")],
+    other: Annotated[str, Parameter(help="Another.")],
+    /,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Tell how far two words are apart: one less the cosine, and the distance between the vectors themselves."""
+    known = opened(vectors)
+    found = {
+        "cosine": float(known.distance(word, other, by="cosine")),
+        "euclidean": float(known.distance(word, other, by="euclidean")),
+    }
+    text = "\n".join(f"{name:<10} {value:.4f}" for name, value in found.items())
+    answer({"vectors": vectors, "words": [word, other], **found}, text, as_json=as_json)
+
+
+@vectors_app.command
 def analogy(
     vectors: VectorsName,
     a: Annotated[str, Parameter(help="Is to ...")],

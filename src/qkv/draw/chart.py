@@ -152,6 +152,8 @@ def curves(
 def bars(rows: Sequence[Bar], *, x: str, title: str | None = None) -> Chart:
     """Means of named groups, in the order given, with whiskers over their 95 % intervals and the mean in figures.
 
+    Where no interval is wider than its mean there are no whiskers.
+
     Args:
         rows: the bars.
         x: what is measured, the name of the axis.
@@ -187,7 +189,8 @@ def bars(rows: Sequence[Bar], *, x: str, title: str | None = None) -> Chart:
     number = base.mark_text(align="left", dx=8, fontSize=12, color=INK).encode(
         x=alt.X("high:Q", title=x), text="text:N"
     )
-    return _dressed(alt.LayerChart(layer=[bar, whisker, number]), title, height=34 * len(rows))
+    whiskers = [whisker] if any(row.low < row.high for row in rows) else []
+    return _dressed(alt.LayerChart(layer=[bar, *whiskers, number]), title, height=34 * len(rows))
 
 
 def by_length(rows: Sequence[LengthScore], *, y: str, title: str | None = None) -> Chart:

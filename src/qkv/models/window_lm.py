@@ -22,7 +22,7 @@ The older form of the task predicts the last word of a row from those before: no
 position.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -151,20 +151,17 @@ class WindowLM(nn.Module):
         Raises:
             InputError: rows of another length, numbers without a word, a hidden word that is not among the outputs.
         """
-        self._require(ids, hidden)
-        read = ids.masked_fill(hidden, MASK_ID)[:, : self.inputs]
-        e = F.embedding(read, self.word_embedding_weights).flatten(1)
-        h = torch.sigmoid(F.linear(e, self.embed_to_hid_weights, self.hid_bias))
-        rows, places = hidden.nonzero(as_tuple=True)
-        logits = h.new_empty(len(rows), self.vocab)
-        for output, place in enumerate(range(self.length - self.outputs, self.length)):
-            here, own = places == place, slice(output * self.vocab, (output + 1) * self.vocab)
-            logits[here] = F.linear(h[rows[here]], self.hid_to_output_weights[own], self.output_bias[own])
+        logits = self.output_bias.new_empty(int(hidden.sum()), self.vocab)
+        for here, found in self._places(ids, hidden):
+            logits[here] = found
         return logits
 
     def loss(self, batch: NGramBatch) -> Float[Tensor, ""]:
         """Mean cross-entropy over the hidden words."""
-        return F.cross_entropy(self(batch.ids, batch.hidden), batch.ids[batch.hidden])
+        target, total = batch.ids[batch.hidden], self.output_bias.new_zeros(())
+        for here, logits in self._places(batch.ids, batch.hidden):
+            total = total + F.cross_entropy(logits, target[here], reduction="sum")
+        return total / len(target)
 
     def log_probabilities(self, batch: NGramBatch) -> Float[Tensor, "predictions vocab"]:
         """The logarithm of each word's probability in each hidden place, row by row."""
@@ -181,6 +178,18 @@ class WindowLM(nn.Module):
         computed = _window_fast.loss_and_gradients if _window_fast.usable(parameters) else loss_and_gradients
         loss, gradients = computed(parameters, batch.ids.numpy(), batch.hidden.numpy(), self.gradient)
         return float(loss), gradients
+
+    def _places(self, ids: Tensor, hidden: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each place where words are hidden: which of all hidden ones these are, and their logits."""
+        self._require(ids, hidden)
+        read = ids.masked_fill(hidden, MASK_ID)[:, : self.inputs]
+        e = F.embedding(read, self.word_embedding_weights).flatten(1)
+        h = torch.sigmoid(F.linear(e, self.embed_to_hid_weights, self.hid_bias))
+        rows, places = hidden.nonzero(as_tuple=True)
+        for output, place in enumerate(range(self.length - self.outputs, self.length)):
+            here, own = places == place, slice(output * self.vocab, (output + 1) * self.vocab)
+            if bool(here.any()):
+                yield here, F.linear(h[rows[here]], self.hid_to_output_weights[own], self.output_bias[own])
 
     def _require(self, ids: Tensor, hidden: Tensor) -> None:
         if ids.shape[1] != self.length:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Int64
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import nn
 
 from qkv import files
@@ -27,11 +27,11 @@ from qkv.models import (
     WindowLM,
 )
 from qkv.recipes.base import Drawn, Reporter, Shown, command, validated
-from qkv.recipes.masked_lm_data import DOCSTRINGS, TextConfig, is_ngrams, read_other, read_rows
+from qkv.recipes.masked_lm_data import DOCSTRINGS, MASK, UNKNOWN, TextConfig, is_ngrams, read_other, read_rows
 from qkv.recipes.masked_lm_report import report
 from qkv.recipes.masked_lm_show import LanguageModel, Sampling, drawn_texts, followers, predictions
 from qkv.train import FitConfig, RunFolder, fit, mean_loss
-from qkv.types import MASK_ID, Config, Json, Run
+from qkv.types import Config, Json, Run
 from qkv.vectors import WordVectors
 
 ModelName = Literal["window", "recurrent", "transformer", "causal", "counts", "unigram"]
@@ -39,6 +39,21 @@ BASELINES: tuple[ModelName, ...] = ("counts", "unigram")
 
 _JUDGED_AT_ONCE = 1000
 _FITTED = 10_000  # rows of validation that choose the few numbers of counts
+
+
+class MaskedFit(FitConfig):
+    """How to train: where nothing else is chosen, as the course trained the window network."""
+
+    epochs: PositiveInt = 50
+    optimizer: Literal["adamw", "sgd"] = "sgd"
+    learning_rate: PositiveFloat = 0.1
+    schedule: Literal["inverse-sqrt", "cosine", "linear", "constant"] = "constant"
+    warmup_steps: NonNegativeInt = 0
+    weight_decay: NonNegativeFloat = 0.0
+    clip_norm: PositiveFloat | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    log_every: PositiveInt = 100
+    validate_every: PositiveInt | None = 1000
 
 
 class MaskedConfig(Config):
@@ -62,19 +77,7 @@ class MaskedConfig(Config):
     window: WindowConfig = WindowConfig()
     transformer: TransformerLMConfig = TransformerLMConfig()
     recurrent: RecurrentLMConfig = RecurrentLMConfig()
-    fit: FitConfig = FitConfig(
-        epochs=50,
-        optimizer="sgd",
-        learning_rate=0.1,
-        momentum=0.9,
-        schedule="constant",
-        warmup_steps=0,
-        weight_decay=0.0,
-        clip_norm=None,
-        precision="float32",
-        log_every=100,
-        validate_every=1000,
-    )
+    fit: MaskedFit = MaskedFit()
 
 
 CONFIG = MaskedConfig
@@ -88,12 +91,13 @@ PRESETS: Mapping[str, Json] = {
         "text": {"vocabulary_size": 100},
         "transformer": {"embed_dim": 16, "num_heads": 2, "feedforward_dim": 32, "num_layers": 1},
         "recurrent": {"embed_dim": 16, "hidden_size": 16},
-        "fit": {"steps": 300, "validate_every": 100, "log_every": 20},
+        "fit": _NETWORK
+        | {"steps": 300, "learning_rate": 1e-2, "warmup_steps": 20, "validate_every": 100, "log_every": 20},
     },
     "text": {"fit": {"steps": 16_000}},
     "ngrams": {},
     "network-text": {"batch_size": 512, "fit": _NETWORK | {"epochs": 2, "validate_every": 250}},
-    "network-ngrams": {"batch_size": 512, "fit": _NETWORK | {"epochs": 8}},
+    "network-ngrams": {"batch_size": 512, "fit": _NETWORK | {"epochs": 8, "validate_every": None}},
 }
 
 
@@ -185,8 +189,7 @@ def _build(config: MaskedConfig, words: Sequence[str], train: Int64[np.ndarray, 
     vocab, length = len(words), train.shape[1]
     match config.model:
         case "window":
-            chosen = config.window.model_copy(update={"task": config.task, "gradient": config.gradient})
-            return WindowLM(chosen, vocab, length)
+            return WindowLM(config.window, vocab, length, task=config.task, gradient=config.gradient)
         case "recurrent":
             return RecurrentLM(config.recurrent, vocab)
         case "transformer":
@@ -198,13 +201,13 @@ def _build(config: MaskedConfig, words: Sequence[str], train: Int64[np.ndarray, 
 
 
 def _embedding(known: LanguageModel) -> WordVectors | None:
-    """A vector for each word but the mask, the most frequent first; None of models that have none."""
+    """A vector for each word that is one, the most frequent first; None of models that have none."""
     weights = known.model.state_dict()
     matrix = next((weights[name] for name in ("embedding.weight", "word_embedding_weights") if name in weights), None)
     if matrix is None:
         return None
     frequency = np.bincount(known.rows.ravel(), minlength=len(known.words))
-    order = [int(place) for place in np.argsort(-frequency, kind="stable") if place != MASK_ID]
+    order = [int(place) for place in np.argsort(-frequency, kind="stable") if known.words[place] not in (MASK, UNKNOWN)]
     return WordVectors([known.words[place] for place in order], matrix.float().numpy()[order])
 
 
@@ -232,7 +235,8 @@ def judge(model: nn.Module, grams: NGrams, task: Literal["masked", "next"]) -> J
     Each place of each row is hidden in turn. `cross_entropy` is that of the test part and `perplexity` its exponential;
     that of training is of its first rows, as many as the test part has.
     """
-    by_place = {part: _by_place(model, getattr(grams, part)[: len(grams.test) or None], task) for part in _PARTS}
+    parts = {"train": grams.train[: len(grams.test)], "valid": grams.valid, "test": grams.test}
+    by_place = {part: _by_place(model, rows, task) for part, rows in parts.items()}
     means = {part: sum(losses) / len(losses) for part, losses in by_place.items()}
     return {
         "cross_entropy": means["test"],
@@ -280,6 +284,10 @@ def evaluate(run: Run, data: str | None, reporter: Reporter) -> Json:
     config, known = validated(MaskedConfig, run.config), load(run)
     if data is None:
         rows = read_rows(config.data, config.text)[0].test
+        if _fingerprint(rows) != run.result["test_data"]:
+            raise RunError(
+                "the data have changed since this run", hint="--data, for their rows as they are", path=run.path
+            )
     else:
         rows = read_other(data, known.words, known.length, config.text)
         reporter.say(f"{data}: {len(rows):,} rows of {known.length} words that this run knows")

@@ -12,7 +12,7 @@ from qkv.draw.report import Block
 from qkv.recipes.base import Shown
 from qkv.recipes.masked_lm_data import MASK, UNKNOWN
 from qkv.recipes.masked_lm_show import LanguageModel, Sampling, predictions
-from qkv.types import MASK_ID, Run
+from qkv.types import Run
 from qkv.vectors import WordVectors
 from qkv.vectors.layout import word_map
 
@@ -92,9 +92,15 @@ def _scores(model: str, result: Mapping[str, Any]) -> Table:
 
 
 def _overlap(result: Mapping[str, Any]) -> str:
+    """How many test rows are nothing new, and why."""
+    why = (
+        "texts were dealt out whole, but short phrases repeat"
+        if UNKNOWN in result["data"]
+        else "phrases repeat, and n-grams that were cut from one sentence share words but were dealt out one by one"
+    )
     return (
-        f"{result['seen']:.0%} of the test rows stand in training too, word for word: short phrases repeat, and rows "
-        "overlap that are cut from one sentence. A model that remembers does well on them, as counts do."
+        f"{result['seen']:.0%} of the test rows stand in training too, word for word: {why}. A model that remembers "
+        "does well on them, as counts do."
     )
 
 
@@ -153,16 +159,14 @@ def _example(known: LanguageModel, grams: NGrams) -> list[Block]:
 
 def _telling(grams: NGrams) -> list[int]:
     """The row of the test part with the longest words, of those whose words are known and different."""
-    unknown = grams.words.index(UNKNOWN) if UNKNOWN in grams.words else -1
-    letters = np.array([len(word) for word in grams.words])
-    letters[unknown] = letters[MASK_ID] = 0
+    letters = np.array([0 if word in (MASK, UNKNOWN) else len(word) for word in grams.words])
     lengths = letters[grams.test].min(axis=1)
     return grams.test[int(lengths.argmax())].tolist()
 
 
 def _words(vectors: WordVectors, run: Run) -> list[Block]:
     """Nearest words, a map, and how to ask for more."""
-    often = [word for word in vectors.words if len(word) >= _LETTERS and word != UNKNOWN][:_ASKED]
+    often = [word for word in vectors.words if len(word) >= _LETTERS][:_ASKED]
     near = [[word, ", ".join(one.word for one in vectors.nearest(word, top=_NEAR))] for word in often]
     blocks: list[Block] = [
         Heading("What words are near"),
