@@ -55,7 +55,7 @@ def test_what_is_wrong(qkv_cli, file, tmp_path):
     assert "<svg" in page.read_text()
     told = qkv_cli("check", "gradients", f"{file}:wrong")
     assert told.code == 1
-    assert "w is wrong. Likely cause: factor: " in told.out
+    assert "w is wrong in rows 0 to 1. Likely cause: factor: " in told.out
     assert "w[0, 0]" in told.out
 
 

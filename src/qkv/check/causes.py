@@ -7,7 +7,7 @@ symmetric, a factor left out none once it is one, a term left out none once what
 derivative of a nonlinearity none (or a known factor) once all that goes into it is small.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -322,8 +322,8 @@ def _other_places(pairs: Sequence[Pair]) -> Cause | None:
         if all(_conserved(pair, axis) for pair in pairs):
             wrong = [k for k, part in enumerate(_cuts(pairs[0], axis)) if part.wrong]
             none = [k for k in wrong if not pairs[0].claimed.take(k, axis).any()]
-            words = f"what axis {axis} gets in all is right, but {_ranges(wrong)} of it get wrong shares"
-            return Cause("moved", f"{words}, {_ranges(none)} nothing" if none else words)
+            words = f"what axis {axis} gets in all is right, but {ranges(wrong)} of it get wrong shares"
+            return Cause("moved", f"{words}, {ranges(none)} nothing" if none else words)
     return None
 
 
@@ -377,7 +377,7 @@ def _wrong_part(pairs: Sequence[Pair]) -> tuple[str, list[Pair]]:
         known = [k for k, part in enumerate(_cuts(cut[0], axis)) if not np.isnan(part.true).all()]
         wrong = sorted({k for pair in cut for k, part in enumerate(_cuts(pair, axis)) if part.wrong})
         if 0 < len(wrong) < len(known):
-            told.append(f"{_ranges(wrong)} of axis {axis}")
+            told.append(f"{ranges(wrong)} of axis {axis}")
             cut = [
                 Pair(pair.name, pair.claimed.take(wrong, axis), pair.true.take(wrong, axis), pair.evidence)
                 for pair in cut
@@ -565,14 +565,14 @@ def _shares_a_side(pair: Pair) -> bool:
     return bool(rank in (columns, rows))
 
 
-def _ranges(places: Sequence[int]) -> str:
+def ranges(places: Iterable[int]) -> str:
     """Numbers in words.
 
-    >>> _ranges([0, 3, 4, 5, 9])
+    >>> ranges([0, 3, 4, 5, 9])
     '0, 3 to 5, 9'
     """
     runs: list[list[int]] = []
-    for place in places:
+    for place in sorted(places):
         if runs and place == runs[-1][-1] + 1:
             runs[-1].append(place)
         else:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from qkv.check.causes import Evidence, likely_causes
+from qkv.check.causes import Evidence, likely_causes, ranges
 from qkv.check.slopes import Point, Slope, takes_complex
 from qkv.check.subject import Arrays, Subject, subject
 from qkv.errors import InputError
@@ -282,6 +282,10 @@ def _claim(name: str, ledger: _Ledger, tolerance: float) -> Claim:
     }
     if wrong:
         error = wrong[0].error
+        if ledger.errors.ndim > 1:
+            facts["rows"] = ranges({entry.index[0] for entry in wrong})
+            given = {entry.index[0] for entry in wrong if entry.claimed}
+            facts["rows_of_zeros"] = ranges({entry.index[0] for entry in wrong} - given)
         return Claim(name, "wrong", error, tolerance, wrong[:_TOLD], facts=facts, errors=ledger.errors)
     verdict = "unused" if not ledger.used else "correct" if ledger.judged else "undecided"
     worst = [] if ledger.best is None else [ledger.best]

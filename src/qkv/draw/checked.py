@@ -38,7 +38,7 @@ def check_text(report: Report) -> str:
     """
     parts = [f"{report.title}: {_verdict(report)}", table_markdown(_summary(report))]
     for claim in report.wrong:
-        lines = [f"{claim.name} is wrong. {_cause(claim)}".rstrip()]
+        lines = [f"{claim.name} is wrong{_rows(claim)}. {_cause(claim)}".rstrip()]
         rows = [["entry", "yours", "numeric", "relative error"], *_entries(claim)]
         widths = [max(len(row[x]) for row in rows) for x in range(4)]
         lines += ["  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
@@ -56,7 +56,7 @@ def check_page(report: Report) -> str:
     """
     blocks: list[Block] = [Paragraph(f"{_verdict(report).capitalize()}."), _summary(report)]
     for claim in report.wrong:
-        blocks += [Heading(claim.name), Paragraph(_cause(claim) or "No cause was found.")]
+        blocks += [Heading(claim.name), Paragraph(f"Wrong{_rows(claim)}. {_cause(claim)}")]
         if claim.errors is not None and claim.errors.size:
             blocks.append(Figure(error_map_svg(claim), _caption(claim)))
         blocks.append(Table(["entry", "yours", "numeric", "relative error"], _entries(claim)))
@@ -115,6 +115,11 @@ def _verdict(report: Report) -> str:
         return "all of it agrees"
     right = sum(claim.verdict == "correct" for claim in report.claims)
     return f"{len(names)} of {len(report.claims)} wrong ({', '.join(names)}), {right} right"
+
+
+def _rows(claim: Claim) -> str:
+    rows, zeros = (claim.facts.get(name) for name in ("rows", "rows_of_zeros"))
+    return (f" in rows {rows}" if rows else "") + (f", and has only zeros in {zeros}" if zeros else "")
 
 
 def _cause(claim: Claim) -> str:
