@@ -1,4 +1,4 @@
-"""The figure of docs/masked_language_models.md: validation loss of the window network by the right and a wrong gradient.
+"""The figure of docs/masked_language_models.md: the window network by the right and a wrong gradient.
 
 qkv run masked-lm --data nlm-250 --gradients right,published --fit.steps 16000 --out runs/gradients
 python docs/masked_gradients.py runs/gradients/*

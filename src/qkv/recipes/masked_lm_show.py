@@ -21,6 +21,7 @@ from qkv.trace import record
 from qkv.types import MASK_ID, AttentionMap, Json, NGramBatch
 
 TOP = 10
+_DRAWN = 5  # words of each kind, where a figure has two bars for each
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,8 @@ def followers(known: LanguageModel, context: str) -> Drawn:
     for word, count, share, p in rows:
         lines.append(f"{word:<16} {count:>7,} {share:>8.2%} {'' if p is None else f'{p:>8.2%}'}".rstrip())
     told = f"“{phrase}” stood {total:,} times at the beginning of a row of training"
-    bars = [bar for word in listed for bar in _side_by_side(word, counts.get(word, 0) / max(total, 1), expected)]
+    drawn = dict.fromkeys([word for word, _ in found[:_DRAWN]] + list(expected)[:_DRAWN])
+    bars = [bar for word in drawn for bar in _side_by_side(word, counts.get(word, 0) / max(total, 1), expected)]
     chart = draw.bars(bars, x="share in training, and probability" if expected else "share in training")
     blocks: list[Block] = [Paragraph(f"{told}."), table, Figure(draw.svg(chart))]
     return _drawn("\n".join(lines), f"After “{phrase}”", blocks, chart, document)
