@@ -1,28 +1,40 @@
 """Networks, one a file: its configuration, its forward pass, its loss, and its verb."""
 
+from qkv.models.bag_of_words import BagOfWords, BagOfWordsConfig
 from qkv.models.bert import BertBatch, BertConfig, BertEncoder, BertTokens
+from qkv.models.bert_classifier import BertClassifier, BertClassifierConfig
 from qkv.models.causal_lm import CausalLM
+from qkv.models.lstm_classifier import LSTMClassifier, LSTMClassifierConfig
 from qkv.models.ngram_counts import NGramCounts
 from qkv.models.recurrent_lm import RecurrentLM, RecurrentLMConfig
 from qkv.models.search import Hypothesis, SearchOptions, search
 from qkv.models.seq2seq_rnn import RecurrentConfig, TranslationRNN
 from qkv.models.seq2seq_transformer import TransformerConfig, TranslationTransformer
+from qkv.models.transformer_classifier import TransformerClassifier, TransformerClassifierConfig
 from qkv.models.transformer_lm import TransformerLM, TransformerLMConfig
 from qkv.models.translation_memory import TranslationMemory
 from qkv.models.window_lm import WindowConfig, WindowLM
 
 __all__ = [
+    "BagOfWords",
+    "BagOfWordsConfig",
     "BertBatch",
+    "BertClassifier",
+    "BertClassifierConfig",
     "BertConfig",
     "BertEncoder",
     "BertTokens",
     "CausalLM",
     "Hypothesis",
+    "LSTMClassifier",
+    "LSTMClassifierConfig",
     "NGramCounts",
     "RecurrentConfig",
     "RecurrentLM",
     "RecurrentLMConfig",
     "SearchOptions",
+    "TransformerClassifier",
+    "TransformerClassifierConfig",
     "TransformerConfig",
     "TransformerLM",
     "TransformerLMConfig",

@@ -220,6 +220,21 @@ class BertTokens:
         types = stacked("type_ids").clamp(max=self._config.type_vocab_size - 1)  # RoBERTa's are all of one kind
         return BertBatch(stacked("ids"), real, types, stacked("special_tokens_mask").bool(), tokens)
 
+    def ids(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        """The ids of each text; of one with more than `max_length`, the first of them, and the separator at its end."""
+        most = min(max_length, self._config.max_length)
+        found = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+        return [ids if len(ids) <= most else [*ids[: most - 1], ids[-1]] for ids in found]
+
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """The tokens of ids, to read."""
+        return [self._tokenizer.id_to_token(i) for i in ids]
+
+    @property
+    def pad_id(self) -> int:
+        """The id of padding."""
+        return self._config.pad_token_id
+
     def _encode(self, text: str | tuple[str, str]) -> Encoding:
         first, second = (text, None) if isinstance(text, str) else text
         try:
