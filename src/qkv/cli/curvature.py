@@ -187,7 +187,7 @@ def _costs(measured: "Sequence[Cost]") -> Any:
         times = cost.operations / unit.operations
         rows.append([
             cost.n, cost.how, cost.operations, f"{times:,.1f}",
-            None if cost.seconds is None else f"{1e3 * cost.seconds:,.3g}",
+            None if cost.seconds is None else f"{1e3 * cost.seconds:,.2f}",
         ])  # fmt: skip
     return Table(["n", "way", "operations", "of the gradient's", "milliseconds"], rows)
 
