@@ -94,9 +94,9 @@ PRESETS: Mapping[str, Json] = {
         "fit": _NETWORK
         | {"steps": 300, "learning_rate": 1e-2, "warmup_steps": 20, "validate_every": 100, "log_every": 20},
     },
-    "text": {"fit": {"steps": 16_000}},
+    "text": {"fit": {"steps": 12_000, "validate_every": 2000}},
     "ngrams": {},
-    "network-text": {"batch_size": 512, "fit": _NETWORK | {"epochs": 2, "validate_every": 250}},
+    "network-text": {"batch_size": 512, "fit": _NETWORK | {"epochs": 2, "validate_every": None}},
     "network-ngrams": {"batch_size": 512, "fit": _NETWORK | {"epochs": 8, "validate_every": None}},
 }
 
