@@ -51,7 +51,12 @@ def test_what_is_wrong(qkv_cli, file, tmp_path):
     assert answer.code == 1, answer.err
     (claim,) = answer.json["claims"]
     assert (claim["verdict"], claim["cause"]) == ("wrong", "factor")
-    assert claim["entries"][0] == {"index": [0, 0], "claimed": 1.0, "value": pytest.approx(2.0), "error": 0.5}
+    assert claim["entries"][0] == {
+        "index": [0, 0],
+        "claimed": 1.0,
+        "value": pytest.approx(2.0),
+        "error": pytest.approx(0.5),
+    }
     assert "<svg" in page.read_text()
     told = qkv_cli("check", "gradients", f"{file}:wrong")
     assert told.code == 1

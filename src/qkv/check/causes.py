@@ -507,7 +507,7 @@ def _conserved(pair: Pair, axis: int) -> bool:
     else:
         true = np.asarray(pair.true.sum(axis))
     least = 1e-2 * np.linalg.norm(np.abs(np.nan_to_num(pair.true)).sum(axis))
-    return _same(claimed, true) and float(np.linalg.norm(true)) > least
+    return bool(_same(claimed, true) and float(np.linalg.norm(true)) > least)
 
 
 def _cuts(pair: Pair, axis: int) -> list[Pair]:

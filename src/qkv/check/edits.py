@@ -93,7 +93,7 @@ def _smaller(statement: ast.stmt, known: Known) -> Iterator[Edit]:
 
 
 def _parts(node: ast.expr) -> Iterator[ast.expr]:
-    waiting = [(child, 1) for child in ast.iter_child_nodes(node)]
+    waiting: list[tuple[Any, int]] = [(child, 1) for child in ast.iter_child_nodes(node)]
     while waiting:
         child, depth = waiting.pop(0)
         said = isinstance(child, ast.expr) and not isinstance(child, (ast.Constant, ast.Slice, ast.Tuple, ast.List))
@@ -240,15 +240,16 @@ def _numbers(node: ast.Constant, parent: ast.AST, above: Sequence[ast.AST], know
     if any(isinstance(other, ast.keyword) and other.arg in ("axis", "keepdims") for other in above):
         return
     index = any(isinstance(other, ast.Subscript) for other in above)
+    number: Any = node.value
     cause = "operand" if index else "derivative" if _in_slope(above, known) else "factor"
     power = isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Pow)
     for value in (
-        node.value + 1,
-        node.value - 1,
-        -node.value,
-        *(() if power or index else (2 * node.value, node.value / 2)),
+        number + 1,
+        number - 1,
+        -number,
+        *(() if power or index else (2 * number, number / 2)),
     ):
-        if value != node.value:
+        if value != number:
             yield Edit(cause, node, _expression(repr(value)))
 
 
@@ -410,13 +411,13 @@ def _expression(text: str) -> ast.expr:
     return ast.parse(text, mode="eval").body
 
 
-def _filled(way: str, node: ast.expr) -> ast.expr:
-    """`way` with `node` in its blank."""
+def _filled(way: str, blank: ast.expr) -> Any:
+    """`way` with `blank` in its blank."""
     whole = ast.parse(way.format("__it__"), mode="eval").body
 
     class Fill(ast.NodeTransformer):
-        def visit_Name(self, name: ast.Name) -> ast.AST:
-            return node if name.id == "__it__" else name
+        def visit_Name(self, node: ast.Name) -> ast.AST:
+            return blank if node.id == "__it__" else node
 
     return Fill().visit(whole)
 

@@ -48,7 +48,7 @@ class Wanted:
 class _Function:
     """A function of the user's that ran, with its source, and what its names stood for when it returned."""
 
-    function: FunctionType
+    function: Any
     tree: ast.FunctionDef
     values: dict[str, Any]
 
@@ -228,13 +228,14 @@ def _known(one: _Function, late: Sequence[ast.stmt]) -> Known:
                     pieces[text] = None
     scalars = [name for name, value in one.function.__globals__.items() if isinstance(value, float)]
     used = [name for name in scalars if name in one.function.__code__.co_names]
-    counts = sorted({size for shape in shapes.values() for size in shape if size > 1})
+    sizes = {size for shape in shapes.values() for size in (*shape, int(np.prod(shape)))}
+    counts = sorted(size for size in sizes if size > 1)
     return Known(
         shapes=shapes,
         lists=frozenset(lists),
         masks=frozenset(masks),
         indices=frozenset(indices),
-        counts=counts[:12],
+        counts=counts[:24],
         pieces=[*used, *pieces],
         functions=list(called),
         late=frozenset(late_calls - early_calls - {"sum", "mean", "swapaxes", "reshape", "zeros_like", "at"}),

@@ -53,7 +53,7 @@ def subject(thing: Any, arguments: Sequence[Any], title: str) -> Subject:
     if isinstance(thing, nn.Module):
         return _first_that_runs(lambda exact: _of_module(thing, arguments, title, exact), title)
     if inspect.isclass(thing):
-        thing = thing.apply
+        thing = thing.apply  # pyright: ignore[reportAttributeAccessIssue] - only functions of autograd come here
     if all(hasattr(thing, name) for name in ("parameters", "loss", "backward")):
         return _first_that_runs(lambda exact: _of_class(thing, arguments, title, exact), title)
     if not callable(thing):
@@ -264,7 +264,7 @@ def _of_module(module: nn.Module, arguments: Sequence[Any], title: str, exact: b
     if by_hand is not None:
         return _of_hand_written_module(by_hand, held, arguments, title)
     call = getattr(own, "loss", own)
-    names = _argument_names(own.loss if hasattr(own, "loss") else own.forward, arguments)
+    names = _argument_names(getattr(own, "loss", own.forward), arguments)
     given = _differentiable(arguments, names, exact, required=bool(held))
     return _by_autograd(call, held, given, arguments, title, exact)
 
