@@ -62,5 +62,5 @@ def _gradients(
 ) -> list[Mapping[str, Array]]:
     """Gradients where the check began, and at points near it such as it looks at too."""
     rng, start = np.random.default_rng(0), mistake.case.parameters
-    places = [start, *({name: x + 0.05 * rng.standard_normal(x.shape) for name, x in start.items()} for _ in range(3))]
+    places = [start, *({name: x + 0.07 * rng.standard_normal(x.shape) for name, x in start.items()} for _ in range(20))]
     return [function(place)[1] for place in places]

@@ -96,14 +96,17 @@ def _candidates(kind: str, rules: Rules, case: Case, rng: random.Random) -> Iter
 
 
 def _outcome(mistake: Mistake) -> bytes | None:
-    """What its gradients are, up to rounding; None where there are none, or the right ones."""
+    """What its gradients are, up to rounding; None where there are none, right ones, or parameters were written on."""
     case = mistake.case
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
+        copies = {name: value.copy() for name, value in case.parameters.items()}
         try:
-            _, found = mistake.function(case.parameters)
+            _, found = mistake.function(copies)
         except Exception:  # what was rewritten need not fit
             return None
+    if any((copies[name] != value).any() for name, value in case.parameters.items()):
+        return None  # the check refuses what changes its parameters
     _, expected = case.function(case.parameters)
     if any(
         np.shape(found[name]) != value.shape or not np.isfinite(found[name]).all() for name, value in expected.items()
