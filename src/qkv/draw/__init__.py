@@ -1,5 +1,6 @@
 """Values in, figures out: attention maps, charts and reports as strings and bytes."""
 
+from qkv.draw.answers import Calibrated, WordEffect, calibration, word_effects
 from qkv.draw.attention import attention_png, attention_svg
 from qkv.draw.chart import (
     Bar,
@@ -17,6 +18,7 @@ from qkv.draw.chart import (
 )
 from qkv.draw.checked import check_page, check_text, error_map_svg
 from qkv.draw.picture import image_matrix_svg, images_svg
+from qkv.draw.recurrence import gates_over_time
 from qkv.draw.report import (
     Facts,
     Figure,
@@ -41,6 +43,7 @@ from qkv.draw.word_map import word_map_facts, word_map_page, word_map_png, word_
 
 __all__ = [
     "Bar",
+    "Calibrated",
     "Curve",
     "Facts",
     "Figure",
@@ -53,6 +56,7 @@ __all__ = [
     "PowerLaw",
     "Preformatted",
     "Table",
+    "WordEffect",
     "Worked",
     "WorkedStep",
     "attention_page",
@@ -60,10 +64,12 @@ __all__ = [
     "attention_svg",
     "bars",
     "by_length",
+    "calibration",
     "check_page",
     "check_text",
     "curves",
     "error_map_svg",
+    "gates_over_time",
     "image_matrix_svg",
     "images_svg",
     "panels",
@@ -71,6 +77,7 @@ __all__ = [
     "report_page",
     "svg",
     "table_markdown",
+    "word_effects",
     "word_map_facts",
     "word_map_page",
     "word_map_png",

@@ -1,5 +1,6 @@
 """Training: the loop, the run folder, scores, and runs side by side."""
 
+from qkv.train.classification import CalibrationBin, ClassScores, class_scores, wilson_interval
 from qkv.train.compare import Comparison, Group, compare, flat
 from qkv.train.fit import Batches, FitConfig, Progress, autocast, fast_bfloat16, fit, learning_rate, mean_loss
 from qkv.train.metrics import Estimate, TranslationScores, estimate, translation_scores
@@ -7,6 +8,8 @@ from qkv.train.runs import RunFolder
 
 __all__ = [
     "Batches",
+    "CalibrationBin",
+    "ClassScores",
     "Comparison",
     "Estimate",
     "FitConfig",
@@ -15,6 +18,7 @@ __all__ = [
     "RunFolder",
     "TranslationScores",
     "autocast",
+    "class_scores",
     "compare",
     "estimate",
     "fast_bfloat16",
@@ -23,4 +27,5 @@ __all__ = [
     "learning_rate",
     "mean_loss",
     "translation_scores",
+    "wilson_interval",
 ]
