@@ -47,6 +47,12 @@ RECIPES = {
         real_data="any text, or n-grams (npz)",
         compares="window (multilayer perceptron), recurrent, transformer, causal, counts, unigram",
     ),
+    "sentiment": Entry(
+        summary="Tell praise from blame, by word order too; see which words told it, how sure to be, where it errs.",
+        default_data="phrases with negation and contrast, generated",
+        real_data="texts with labels (CSV, TSV; the published layout of Sentiment140; also gzip or zstd)",
+        compares="bag-of-words, lstm, transformer, pretrained",
+    ),
     "digits": Entry(
         summary="Attention between images: which pictures attend to which, and what their weighted sums look like.",
         default_data="the handwritten digits that scikit-learn carries",

@@ -21,9 +21,12 @@ _BEST: dict[str, _Best] = {
     "bleu": "highest",
     "chrf": "highest",
     "exact_match": "highest",
+    "accuracy": "highest",
+    "macro_f1": "highest",
     "loss": "lowest",
     "cross_entropy": "lowest",
     "perplexity": "lowest",
+    "calibration_error": "lowest",
 }
 
 

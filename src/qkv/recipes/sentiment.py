@@ -1,0 +1,400 @@
+"""Sentiment, or any label of a text: bag of words, LSTM, Transformer, and a published encoder tuned for it."""
+
+import csv
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+
+from qkv import files
+from qkv.data import CLEANING, Labelled, TextBatches, Vocabulary, clean_text, find, train_vocabulary, word_of
+from qkv.errors import InputError, RunError
+from qkv.models import (
+    BagOfWords,
+    BagOfWordsConfig,
+    BertClassifier,
+    BertClassifierConfig,
+    BertConfig,
+    BertEncoder,
+    LSTMClassifier,
+    LSTMClassifierConfig,
+    TransformerClassifier,
+    TransformerClassifierConfig,
+)
+from qkv.recipes.base import PARTED, Drawn, Reporter, Shown, command, validated
+from qkv.recipes.sentiment_data import (
+    PHRASES,
+    LabelledConfig,
+    cleaned,
+    fingerprint,
+    hold_to_data,
+    one_text,
+    parts,
+    read_known,
+    read_unlabelled,
+)
+from qkv.recipes.sentiment_model import ENCODER, VOCABULARY, Classifier, Network, device, keep_encoder, tokens_in
+from qkv.recipes.sentiment_report import report
+from qkv.recipes.sentiment_show import Answer, seen, word_effects
+from qkv.train import FitConfig, RunFolder, class_scores, fit
+from qkv.types import Json, Run
+from qkv.vectors import vectors_for
+
+Step = Literal["entities", "addresses", "mentions", "hashtags", "emoticons", "elongated"]
+_NONE = BeforeValidator(lambda steps: [step for step in steps if step not in ("", "none")])
+
+
+class SentimentConfig(LabelledConfig):
+    """Which texts are labelled, by which model, and how it is trained."""
+
+    model: Literal["bag-of-words", "lstm", "transformer", "pretrained"] = "lstm"
+    """The architecture; the bag of words is run beside each as its baseline."""
+    data: str = PHRASES
+    """Texts with labels: `phrases` (generated), a named set such as `sentiment140`, or a CSV or TSV file."""
+    cleaning: Annotated[tuple[Step, ...], _NONE, PARTED] = CLEANING  # pyright: ignore[reportAssignmentType]
+    """What is done to every text before it is read, parted by commas; `none` leaves texts as they are."""
+    tokens: Literal["word", "subword", "character"] = "word"
+    """What a token is; a published encoder has its own."""
+    vocabulary_size: PositiveInt = 20_000
+    """The most tokens."""
+    max_length: PositiveInt = Field(default=64, ge=3)
+    """So many tokens of a text are read."""
+    tokens_per_batch: PositiveInt = 2048
+    """The most positions in a batch, padding counted."""
+    embeddings: str | None = None
+    """Pretrained word vectors, GloVe text or word2vec: a named set or a file."""
+    freeze_embeddings: bool = False
+    """Keep them as they are instead of tuning them."""
+    encoder: str | None = None
+    """Of `pretrained`: the folder of a published BERT."""
+    blend: bool = False
+    """Join the model's answers with those of the bag of words, in the shares that the validation part likes best."""
+    bag_of_words: BagOfWordsConfig = BagOfWordsConfig()
+    lstm: LSTMClassifierConfig = LSTMClassifierConfig()
+    transformer: TransformerClassifierConfig = TransformerClassifierConfig()
+    pretrained: BertClassifierConfig = BertClassifierConfig()
+    fit: FitConfig = FitConfig()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "SentimentConfig":
+        if self.encoder is not None and self.model != "pretrained":
+            raise InputError(f"--model {self.model} takes no --encoder", expected="--model pretrained")
+        if self.embeddings is not None and self.model not in ("lstm", "transformer"):
+            raise InputError(f"--model {self.model} takes no --embeddings", expected="lstm or transformer")
+        if self.tokens_per_batch < self.max_length:
+            raise InputError(
+                "a batch has no room for the longest text",
+                expected=f"--tokens-per-batch of at least --max-length, {self.max_length}",
+                got=str(self.tokens_per_batch),
+            )
+        return self
+
+
+CONFIG = SentimentConfig
+VARIATIONS: Mapping[str, str] = {"models": "model"}
+PRESETS: Mapping[str, Json] = {
+    "tiny": {
+        "vocabulary_size": 500,
+        "lstm": {"embed_dim": 16, "hidden_size": 16, "dropout": 0.0, "word_dropout": 0.0},
+        "transformer": {
+            "embed_dim": 16, "num_heads": 2, "feedforward_dim": 32, "num_layers": 1, "dropout": 0.0, "word_dropout": 0.0
+        },
+        "bag_of_words": {"min_count": 1},
+        "fit": {"epochs": 2, "precision": "float32", "warmup_steps": 10, "learning_rate": 5e-3, "log_every": 5},
+    },
+    "phrases": {
+        "lstm": {"embed_dim": 64, "hidden_size": 64, "dropout": 0.1, "word_dropout": 0.0},
+        "transformer": {"embed_dim": 64, "feedforward_dim": 128, "dropout": 0.1, "word_dropout": 0.0},
+        "tokens_per_batch": 1024,
+        "fit": {"epochs": 12, "learning_rate": 3e-3, "warmup_steps": 100, "precision": "float32"},
+    },
+    "texts": {"fit": {"epochs": 8, "learning_rate": 1e-3, "warmup_steps": 200, "patience": 2}},
+    "pretrained": {
+        "fit": {
+            "epochs": 3, "learning_rate": 1e-4, "warmup_steps": 300, "schedule": "linear", "patience": 2,
+            "validate_every": 500, "save_every": 300,
+        }
+    },
+}  # fmt: skip
+
+
+def default_preset(config: SentimentConfig) -> str:
+    """`phrases` for the generated ones, `pretrained` for a published encoder, `texts` for all others."""
+    return "pretrained" if config.model == "pretrained" else "phrases" if config.data == PHRASES else "texts"
+
+
+# -- training --------------------------------------------------------------------------------------------------------
+
+_PARTS = ("train", "valid", "test")
+_SHOWN = 20
+
+
+def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -> None:
+    """Trains what the folder's configuration says, beside its baselines; leaves weights, words, result and report."""
+    config = validated(SentimentConfig, folder.config)
+    if config.model == "pretrained" and config.encoder is None:
+        raise InputError("there is no encoder to tune", expected="--encoder FOLDER, that of a published BERT")
+    split = parts(config.data, config, reporter.say)
+    hold_to_data(folder, split)
+    labels = sorted({row.label for row in split.train})
+    files.write_json(folder.path / "labels.json", {"labels": labels})
+    texts = {name: cleaned(getattr(split, name), config.cleaning) for name in _PARTS}
+    targets = {name: _targets(getattr(split, name), labels) for name in _PARTS}
+    reporter.say(
+        f"{len(split.train):,} texts to train on, {len(split.valid):,} to choose by, {len(split.test):,} to judge by; "
+        f"labels {', '.join(labels)}; fitting the bag of words"
+    )
+    bag = BagOfWords(config.bag_of_words).fit(texts["train"], targets["train"])
+    bag.save(folder.path)
+    network, trained = None, {"parameters": bag.parameters}
+    if config.model != "bag-of-words":
+        network, trained = _train(config, texts, targets, len(labels), folder, reporter, other_threads=other_threads)
+    classifier = Classifier(labels, bag, network, 0.0)
+    if config.blend:
+        classifier = replace(classifier, bag_share=_best_share(classifier, texts["valid"], targets["valid"]))
+        reporter.say(f"the bag of words has a share of {classifier.bag_share:.0%} in the answers")
+    reporter.say(f"judging the {len(split.test):,} test texts")
+    each = classifier.answers(texts["test"])
+    said = classifier.joined(each)
+    often = np.bincount(targets["train"], minlength=len(labels)) / len(targets["train"])
+    beside = each | {"the most frequent label": np.tile(often, (len(split.test), 1))}
+    if not config.blend:  # the model's own answers are those that are judged
+        del beside[config.model]
+    judged = class_scores(said, targets["test"])
+    result = {
+        "metrics": _metrics(said, targets["test"], split.test),
+        "interval": judged.interval,
+        "baselines": {name: _metrics(one, targets["test"], split.test) for name, one in beside.items()},
+        "labels": labels,
+        "confusion": judged.confusion,
+        "calibration": [asdict(one) for one in judged.calibration],
+        "mistakes": _mistakes(split.test, said, targets["test"], labels),
+        "bag_share": classifier.bag_share,
+        "texts": {name: len(getattr(split, name)) for name in _PARTS},
+        "left_out": {"repeated": split.repeated, "contradicted": split.contradicted},
+        "test_data": fingerprint(split.test),
+        **trained,
+    }
+    told = command(sys.modules[__name__], "sentiment", folder)  # pyright: ignore[reportArgumentType] - a Recipe
+    page = report(replace(folder.read(), result=result), _telling(classifier, texts["test"]), told)
+    files.write_text(folder.path / "report.html", page)
+    folder.write_result(result)
+    folder.drop_state()
+
+
+def _build(
+    config: SentimentConfig, folder: Path, classes: int, dim: int | None, encoder: BertEncoder | None
+) -> LSTMClassifier | TransformerClassifier | BertClassifier:
+    """The network of a configuration.
+
+    Args:
+        folder: where its tokens are kept.
+        dim: the width of pretrained vectors, if there are some.
+        encoder: the published encoder with its weights; where left out, they will come from a state dict.
+    """
+    if config.model == "pretrained":
+        return BertClassifier(config.pretrained, encoder or BertConfig.from_folder(folder / ENCODER), classes)
+    vocab = len(tokens_in(folder))  # pyright: ignore[reportArgumentType] - a vocabulary
+    vectors = {"pretrained_dim": dim, "freeze": config.freeze_embeddings}
+    if config.model == "lstm":
+        return LSTMClassifier(config.lstm, vocab, classes, **vectors)
+    return TransformerClassifier(config.transformer, vocab, classes, max_length=config.max_length, **vectors)
+
+
+def _train(
+    config: SentimentConfig,
+    texts: Mapping[str, list[str]],
+    targets: Mapping[str, np.ndarray],
+    classes: int,
+    folder: RunFolder,
+    reporter: Reporter,
+    *,
+    other_threads: bool,
+) -> tuple[Network, Json]:
+    """A network of a configuration, trained; and what is to be told of that."""
+    encoder, matrix, told = None, None, {}
+    if config.encoder is not None:
+        encoder = BertEncoder.from_folder(config.encoder)
+        keep_encoder(Path(config.encoder), folder.path)
+    elif not (folder.path / VOCABULARY).exists():
+        made = train_vocabulary(texts["train"], config.tokens, config.vocabulary_size, lowercase=True)
+        files.write_text(folder.path / VOCABULARY, made.to_json())
+    tokens = tokens_in(folder.path)
+    if config.embeddings is not None and isinstance(tokens, Vocabulary):
+        words = [word_of(piece) for piece in tokens.pieces]
+        matrix, coverage = vectors_for(words, find(config.embeddings), pad_id=tokens.pad_id)
+        told = {"coverage": coverage.share, "embedding_dim": matrix.shape[1]}
+        reporter.say(f"pretrained vectors for {coverage.share:.0%} of the tokens")
+    torch.manual_seed(folder.seed)
+    model = _build(config, folder.path, classes, told.get("embedding_dim"), encoder)
+    if matrix is not None:
+        model.embedding.weight.data.copy_(matrix)  # pyright: ignore - those two models have one
+    network = Network(config.model, model.to(device()), tokens, config.max_length, config.fit.precision)
+
+    def batches(part: str, *, shuffle: bool = False) -> TextBatches:
+        return network.batches(
+            texts[part], targets[part].tolist(), config.tokens_per_batch, seed=folder.seed, shuffle=shuffle
+        )
+
+    training = batches("train", shuffle=True)
+    parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    reporter.say(f"{config.model} with {parameters:,} parameters to train; {len(training):,} batches an epoch")
+    at = fit(
+        model,
+        training,
+        batches("valid"),
+        config.fit,
+        folder,
+        device=network.device,
+        other_threads=other_threads,
+        on_progress=reporter.progress,
+    )
+    epochs = at.step / len(training)
+    return network, told | {
+        "parameters": parameters,
+        "steps": at.step,
+        "epochs": epochs,
+        "best_step": at.best_step,
+        "valid_loss": at.best_loss,
+        "seconds": at.seconds,
+        "tokens_per_second": at.tokens / at.seconds,
+        "texts_per_second": len(texts["train"]) * epochs / at.seconds,
+    }
+
+
+# -- judging ---------------------------------------------------------------------------------------------------------
+
+
+def _targets(rows: Sequence[Labelled], labels: Sequence[str]) -> Int64[np.ndarray, " texts"]:
+    place = {label: number for number, label in enumerate(labels)}
+    return np.array([place[row.label] for row in rows])
+
+
+def _best_share(classifier: Classifier, texts: Sequence[str], targets: Int64[np.ndarray, " texts"]) -> float:
+    """The share of the bag of words, in twentieths, with which the cross-entropy of joined answers is least."""
+    each = classifier.answers(texts)
+    shares = [twentieth / 20 for twentieth in range(21)]
+    joined = {share: replace(classifier, bag_share=share).joined(each) for share in shares}
+    return min(shares, key=lambda share: class_scores(joined[share], targets).cross_entropy)
+
+
+def _metrics(
+    said: Float[np.ndarray, "texts classes"], targets: Int64[np.ndarray, " texts"], rows: Sequence[Labelled]
+) -> dict[str, float]:
+    """The scores of all answers, and the accuracy of each group of rows, where there are groups."""
+    groups, right = np.array([row.group for row in rows]), said.argmax(axis=1) == targets
+    names = [name for name in sorted(set(groups.tolist())) if name]
+    return class_scores(said, targets).metrics | {
+        f"accuracy_{name}": float(right[groups == name].mean()) for name in names
+    }
+
+
+def _mistakes(
+    rows: Sequence[Labelled],
+    said: Float[np.ndarray, "texts classes"],
+    targets: Int64[np.ndarray, " texts"],
+    labels: Sequence[str],
+) -> list[Json]:
+    """The answers that were wrong, the surest first."""
+    wrong = np.flatnonzero(said.argmax(axis=1) != targets)
+    surest = wrong[np.argsort(-said[wrong].max(axis=1), kind="stable")][:_SHOWN]
+    return [
+        {
+            "text": rows[i].text,
+            "label": rows[i].label,
+            "answer": labels[int(said[i].argmax())],
+            "probability": float(said[i].max()),
+        }
+        for i in surest.tolist()
+    ]
+
+
+def _telling(classifier: Classifier, texts: Sequence[str]) -> Answer:
+    """Of the texts whose lengths are nearest to ten words, the one whose answer hangs most on a single word."""
+    short = sorted(texts, key=lambda text: abs(len(text.split()) - 10))[:20]
+    answers = [word_effects(classifier, text) for text in short]
+    return max(answers, key=lambda answer: max((abs(one.effect) for one in answer.effects), default=0.0))
+
+
+# -- doors -----------------------------------------------------------------------------------------------------------
+
+
+def load(run: Run) -> Classifier:
+    """The model that a finished run left.
+
+    Raises:
+        RunError: the weights are not those of its configuration.
+        DataError: a file is missing or damaged.
+    """
+    config = validated(SentimentConfig, run.config)
+    labels = files.read_json(run.path / "labels.json")["labels"]
+    bag = BagOfWords.load(run.path, config.bag_of_words)
+    if config.model == "bag-of-words":
+        return Classifier(labels, bag, None, 0.0)
+    tokens = tokens_in(run.path)
+    model = _build(config, run.path, len(labels), run.result.get("embedding_dim"), None)
+    try:
+        model.load_state_dict(RunFolder.open(run.path).load_weights())
+    except RuntimeError as error:
+        raise RunError("the weights are not those of this configuration", path=run.path) from error
+    network = Network(config.model, model.to(device()), tokens, config.max_length, config.fit.precision)
+    return Classifier(labels, bag, network, run.result["bag_share"])
+
+
+def evaluate(run: Run, data: str | None, reporter: Reporter) -> Json:
+    """Scores a finished run on all texts of `data`, or again on its own test part."""
+    config, classifier = validated(SentimentConfig, run.config), load(run)
+    if data is None:
+        rows = parts(config.data, config, reporter.say).test
+    else:
+        rows = read_known(data, config, classifier.labels, reporter.say)
+        if data == config.data != PHRASES:
+            reporter.say(f"{data}: all texts, those trained on too; without --data only the test part is scored")
+    said, targets = classifier.probabilities(cleaned(rows, config.cleaning)), _targets(rows, classifier.labels)
+    judged = class_scores(said, targets)
+    return {
+        "metrics": _metrics(said, targets, rows),
+        "interval": judged.interval,
+        "labels": classifier.labels,
+        "confusion": judged.confusion,
+        "texts": len(rows),
+    }
+
+
+def predict(run: Run, data: str, out: Path, reporter: Reporter) -> Json:
+    """Labels the texts of `data`; writes a CSV with a row for each: text, label, the probability of each label."""
+    config, classifier = validated(SentimentConfig, run.config), load(run)
+    read = read_unlabelled(data, config, reporter.say)
+    rows = [row for row, text in enumerate(read) if text]
+    said = classifier.probabilities([clean_text(read[row], config.cleaning) or read[row] for row in rows])
+    written = dict(zip(rows, said.tolist(), strict=True))
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    writer.writerow(["text", "label", *classifier.labels])
+    for row, text in enumerate(read):
+        found = written.get(row)
+        told = ["", *[""] * len(classifier.labels)] if found is None else [classifier.label(found), *_short(found)]
+        writer.writerow([text, *told])
+    files.write_text(out, table.getvalue())
+    return {"texts": len(rows), "out": str(out)}
+
+
+def _short(probabilities: Sequence[float]) -> list[str]:
+    return [f"{one:.6f}" for one in probabilities]
+
+
+def show(run: Run, text: str, *, layer: int | None = None, head: int | None = None) -> Shown | Drawn:
+    """The label of `text`, how sure that is, what leaving each word out changes, and what was attended to, if anything.
+
+    Raises:
+        InputError: an empty text, or no such layer or head.
+    """
+    config = validated(SentimentConfig, run.config)
+    return seen(load(run), one_text(text, config.cleaning), layer=layer, head=head)
