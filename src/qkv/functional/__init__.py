@@ -50,6 +50,7 @@ from qkv.functional.mask import (
     window_mask,
 )
 from qkv.functional.plain import in_the_open
+from qkv.functional.recurrence import gru, gru_step, lstm, lstm_step, naive_gru, naive_lstm
 from qkv.functional.statistics import head_overlap, head_statistics
 from qkv.functional.window import naive_windowed_attention, windowed_attention
 
@@ -70,6 +71,8 @@ __all__ = [
     "cosine_attention",
     "edge_attention",
     "edge_softmax",
+    "gru",
+    "gru_step",
     "head_overlap",
     "head_statistics",
     "in_the_open",
@@ -80,6 +83,8 @@ __all__ = [
     "linear_attention_start",
     "linear_attention_step",
     "linear_attention_weights",
+    "lstm",
+    "lstm_step",
     "mask_from_edges",
     "mask_from_torch",
     "naive_additive_attention",
@@ -87,8 +92,10 @@ __all__ = [
     "naive_cosine_attention",
     "naive_edge_attention",
     "naive_elu_features",
+    "naive_gru",
     "naive_kernel_attention",
     "naive_linear_attention",
+    "naive_lstm",
     "naive_random_features",
     "naive_softmax_attention",
     "naive_taylor_features",

@@ -17,6 +17,7 @@ from qkv.nn.forms import (
     WindowedAttention,
 )
 from qkv.nn.position import LearnedPositions, SinusoidalPositions
+from qkv.nn.recurrent import GRU, LSTM, GRUCell, LSTMCell
 from qkv.nn.rnn import LSTMDecoder, LSTMEncoder
 from qkv.nn.transformer import (
     DecoderCache,
@@ -28,6 +29,8 @@ from qkv.nn.transformer import (
 )
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "AdditiveAttention",
     "AdditiveHeads",
     "AttentionConfig",
@@ -39,7 +42,9 @@ __all__ = [
     "DecoderLayerCache",
     "Dropout",
     "FormName",
+    "GRUCell",
     "KernelAttention",
+    "LSTMCell",
     "LSTMDecoder",
     "LSTMEncoder",
     "LearnedPositions",
