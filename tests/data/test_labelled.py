@@ -59,6 +59,9 @@ def test_the_published_layout_is_recognised(write):
     expected = [("café, no", "negative", "", 1), ("café yes", "positive", "", 2), ("so so", "neutral", "", 3)]
     assert told(path) == expected
     assert read_column(path).texts == ["café, no", "café yes", "so so"]
+    assert [row[2] for row in told(path, text="5", group="user")] == ["_x_", "y", "z"]
+    with pytest.raises(DataError, match="got polarity, id, date, query, user, text"):
+        read_labelled(path, text="words")
 
 
 def test_polarities_of_a_header_have_names_too(write):

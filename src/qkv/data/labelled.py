@@ -32,6 +32,7 @@ _HINTS = {
 
 TEXT_COLUMNS = ("text", "sentence", "review", "tweet", "content")
 LABEL_COLUMNS = ("label", "polarity", "sentiment", "target", "class")
+_PUBLISHED = ("polarity", "id", "date", "query", "user", "text")
 POLARITY = {"0": "negative", "2": "neutral", "4": "positive"}
 """How Sentiment140 writes its labels."""
 
@@ -179,16 +180,13 @@ def _layout(path: Path, wanted: Mapping[str, str | None], *, lines_too: bool = F
     separator = next((mark for mark in "\t,;" if mark in first), ",")
     fields = next(csv.reader([first], delimiter=separator, quoting=_quoting(separator)))
     published = len(fields) == 6 and fields[0] in POLARITY and fields[1].isdecimal()
-    if published:
-        places = {"text": 5, "label": 0} | {what: int(name) for what, name in wanted.items() if name is not None}
-        return _Layout(separator, places, 6, header=False, published=True, polarity=places.get("label") == 0)
-    names = [name.strip().casefold() for name in fields]
+    names = [name.strip().casefold() for name in (_PUBLISHED if published else fields)]
     if lines_too and not set(names) & {*TEXT_COLUMNS}:
         return _Layout("\x1f", {"text": 0}, 1, header=False, published=False, polarity=False)
     places = {what: _place(what, name, names, path) for what, name in wanted.items()}
-    header = not all(name is not None and name.isdecimal() for name in wanted.values())
-    polarity = header and "label" in places and names[places["label"]] == "polarity"
-    return _Layout(separator, places, len(fields), header, published=False, polarity=polarity)
+    named = published or not all(name is not None and name.isdecimal() for name in wanted.values())
+    polarity = named and "label" in places and names[places["label"]] == "polarity"
+    return _Layout(separator, places, len(fields), named and not published, published, polarity)
 
 
 def _place(what: str, wanted: str | None, names: Sequence[str], path: Path) -> int:

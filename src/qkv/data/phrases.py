@@ -100,7 +100,7 @@ def phrases(seed: int = 0, *, train: int = 8000, valid: int = 1000, test: int = 
             forms[name] += [some[i] for i in part]
     sizes = {"test": test, "valid": valid, "train": train}
     drawn = {name: _drawn(some, sizes[name], generator) for name, some in forms.items()}
-    return LabelledSplit(**drawn)
+    return LabelledSplit(drawn["train"], drawn["valid"], drawn["test"])
 
 
 def _drawn(forms: Sequence[Template], size: int, generator: np.random.Generator) -> list[Labelled]:

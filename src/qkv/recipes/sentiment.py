@@ -115,10 +115,10 @@ PRESETS: Mapping[str, Json] = {
         "tokens_per_batch": 1024,
         "fit": {"epochs": 12, "learning_rate": 3e-3, "warmup_steps": 100, "precision": "float32"},
     },
-    "texts": {"fit": {"epochs": 8, "learning_rate": 1e-3, "warmup_steps": 200, "patience": 2}},
+    "texts": {"fit": {"epochs": 5, "learning_rate": 1e-3, "warmup_steps": 200, "patience": 2}},
     "pretrained": {
         "fit": {
-            "epochs": 3, "learning_rate": 1e-4, "warmup_steps": 300, "schedule": "linear", "patience": 2,
+            "epochs": 4, "learning_rate": 1e-4, "warmup_steps": 150, "schedule": "linear", "patience": 2,
             "validate_every": 500, "save_every": 300,
         }
     },
@@ -156,16 +156,17 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
     network, trained = None, {"parameters": bag.parameters}
     if config.model != "bag-of-words":
         network, trained = _train(config, texts, targets, len(labels), folder, reporter, other_threads=other_threads)
-    classifier = Classifier(labels, bag, network, 0.0)
-    if config.blend:
-        classifier = replace(classifier, bag_share=_best_share(classifier, texts["valid"], targets["valid"]))
-        reporter.say(f"the bag of words has a share of {classifier.bag_share:.0%} in the answers")
+    classifier, share = Classifier(labels, bag, network, 0.0), None
+    if config.blend and network is not None:
+        share = _best_share(classifier, texts["valid"], targets["valid"])
+        classifier = replace(classifier, bag_share=share)
+        reporter.say(f"the bag of words has a share of {share:.0%} in the answers")
     reporter.say(f"judging the {len(split.test):,} test texts")
     each = classifier.answers(texts["test"])
     said = classifier.joined(each)
     often = np.bincount(targets["train"], minlength=len(labels)) / len(targets["train"])
     beside = each | {"the most frequent label": np.tile(often, (len(split.test), 1))}
-    if not config.blend:  # the model's own answers are those that are judged
+    if share is None:  # the model's own answers are those that are judged
         del beside[config.model]
     judged = class_scores(said, targets["test"])
     result = {
@@ -176,7 +177,7 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
         "confusion": judged.confusion,
         "calibration": [asdict(one) for one in judged.calibration],
         "mistakes": _mistakes(split.test, said, targets["test"], labels),
-        "bag_share": classifier.bag_share,
+        "bag_share": share,
         "texts": {name: len(getattr(split, name)) for name in _PARTS},
         "left_out": {"repeated": split.repeated, "contradicted": split.contradicted},
         "test_data": fingerprint(split.test),
@@ -345,7 +346,7 @@ def load(run: Run) -> Classifier:
     except RuntimeError as error:
         raise RunError("the weights are not those of this configuration", path=run.path) from error
     network = Network(config.model, model.to(device()), tokens, config.max_length, config.fit.precision)
-    return Classifier(labels, bag, network, run.result["bag_share"])
+    return Classifier(labels, bag, network, run.result["bag_share"] or 0.0)
 
 
 def evaluate(run: Run, data: str | None, reporter: Reporter) -> Json:

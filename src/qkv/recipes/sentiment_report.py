@@ -60,7 +60,7 @@ def _called(run: Run) -> str:
         "pretrained": "published encoder",
     }
     share = run.result["bag_share"]
-    beside = f", joined with a bag of words that has {share:.0%} of the say," if run.config["blend"] else ""
+    beside = "" if share is None else f", joined with a bag of words that has {share:.0%} of the say,"
     return names[run.config["model"]] + beside
 
 
@@ -70,7 +70,7 @@ def _listed(labels: list[str]) -> str:
 
 def _scores(run: Run) -> Table:
     result = run.result
-    own = run.config["model"] + (" and bag-of-words" if run.config["blend"] else "")
+    own = run.config["model"] + ("" if result["bag_share"] is None else " and bag-of-words")
     rows: Mapping[str, Mapping[str, Any]] = {own: result["metrics"]} | result["baselines"]
     groups = [name for name in result["metrics"] if name.startswith("accuracy_")]
     shares = ["accuracy", *groups, "macro_f1"]
