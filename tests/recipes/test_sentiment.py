@@ -1,15 +1,17 @@
 """Sentiment on the command line: small runs of all four models, what they leave, and what is refused."""
 
 import csv
+import importlib
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 from qkv import files
 from qkv.data import phrases
-from qkv.errors import InputError, RunError
+from qkv.errors import InputError, RunError, StoppedError
 from qkv.recipes import sentiment
 from qkv.recipes.base import Drawn, Reporter, Shown
 from qkv.recipes.sentiment_model import Classifier
@@ -105,35 +107,36 @@ def test_the_blend_is_chosen_by_validation_and_joins_by_its_share(runs):
     run = runs["transformer"]
     classifier = sentiment.load(run)
     assert classifier.bag_share == run.result["bag_share"]
+    assert runs["lstm"].result["bag_share"] is None
     texts = ["the film was great", "the film was not great"]
     each = classifier.answers(texts)
     for share, name in ((0.0, "transformer"), (1.0, "bag-of-words")):
         alone = Classifier(classifier.labels, classifier.bag, classifier.network, share)
-        torch.testing.assert_close(alone.joined(each), each[name], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(alone.joined(each), each[name], rtol=0, atol=1e-6)
     # Halfway the odds are the roots of the products of the odds.
     half = Classifier(classifier.labels, classifier.bag, classifier.network, 0.5).joined(each)
     p, q = each.values()
     odds = ((p[:, 1] / p[:, 0]) * (q[:, 1] / q[:, 0])) ** 0.5
-    torch.testing.assert_close(half[:, 1] / half[:, 0], odds, rtol=1e-9, atol=0)
+    np.testing.assert_allclose(half[:, 1] / half[:, 0], odds, rtol=1e-5)
 
 
 def test_company_and_order_change_no_answer(runs):
     texts = ["good", "not good at all , even though we found the room clever", "bad , but good", "?"]
     for run in runs.values():
         classifier = sentiment.load(run)
-        together = torch.from_numpy(classifier.probabilities(texts))
-        alone = torch.cat([torch.from_numpy(classifier.probabilities([text])) for text in texts])
-        torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
-        torch.testing.assert_close(together.sum(1), torch.ones(4, dtype=torch.float64))
+        together = classifier.probabilities(texts)
+        alone = np.concatenate([classifier.probabilities([text]) for text in texts])
+        np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(together.sum(axis=1), 1, rtol=1e-6)
         assert classifier.probabilities([]).shape == (0, 2)
 
 
 @pytest.mark.parametrize("name", ["bag-of-words", "lstm", "transformer", "pretrained"])
 def test_what_is_shown_of_a_text(runs, name):
-    text = "the river was not bad"
+    text = "the room was not bad"
     shown = sentiment.show(runs[name], text)
     classifier = sentiment.load(runs[name])
-    whole, less = classifier.probabilities([text, "the river was bad"])
+    whole, less = classifier.probabilities([text, "the room was bad"])
     told = shown.document
     assert told["probabilities"] == pytest.approx(dict(zip(classifier.labels, whole.tolist(), strict=True)), abs=1e-6)
     assert [one["word"] for one in told["effects"]] == text.split()
@@ -168,8 +171,7 @@ def test_predictions_stay_beside_their_texts(qkv_cli, runs, tmp_path):
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(qkv_cli, runs, table, tmp_path, monkeypatch):
-    from qkv.errors import StoppedError
-    from qkv.train import fit as loop
+    loop = importlib.import_module("qkv.train.fit")
 
     def stop_at_seven(self, batch, update=loop._Loop.update):
         update(self, batch)

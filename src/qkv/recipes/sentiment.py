@@ -355,7 +355,9 @@ def evaluate(run: Run, data: str | None, reporter: Reporter) -> Json:
     if data is None:
         rows = parts(config.data, config, reporter.say).test
     else:
-        rows = read_known(data, config, classifier.labels, reporter.say)
+        # Other data need not have the groups of those trained on.
+        asked = config if data == config.data else config.model_copy(update={"group_column": None})
+        rows = read_known(data, asked, classifier.labels, reporter.say)
         if data == config.data != PHRASES:
             reporter.say(f"{data}: all texts, those trained on too; without --data only the test part is scored")
     said, targets = classifier.probabilities(cleaned(rows, config.cleaning)), _targets(rows, classifier.labels)
