@@ -132,7 +132,7 @@ class _Detective:
         """The likely cause of an error, from the gradients at all points."""
         pairs = [pair for pair in pairs if pair.wrong] or pairs[:1]
         whole = [
-            trial(pairs) for trial in (_nothing, _another, _multiple, _elsewhere, _other_places, _masked, _constant)
+            trial(pairs) for trial in (_nothing, _another, _multiple, _elsewhere, _constant, _other_places, _masked)
         ]
         for found in whole:
             if found is not None:

@@ -181,11 +181,12 @@ def _claimed(claimed: Any, parameters: Mapping[str, np.ndarray], where: str) -> 
         raise InputTypeError(f"{where} returns no gradients by name", expected="a dict of arrays", got=_told(claimed))
     for name in claimed:
         if name not in parameters:
-            near = difflib.get_close_matches(str(name), parameters, n=1)
+            folded = {known.lower(): known for known in parameters}
+            near = difflib.get_close_matches(str(name).lower(), folded, n=1)
             raise InputError(
                 f"{where} returns a gradient by {name!r}, which is no parameter",
                 expected=", ".join(parameters),
-                hint=near[0] if near else "",
+                hint=folded[near[0]] if near else "",
             )
     found: dict[str, np.ndarray | None] = {}
     for name in parameters:
