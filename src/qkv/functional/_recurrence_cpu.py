@@ -6,19 +6,18 @@ a time; between steps nothing goes back to the interpreter. A gate has whole row
 zeros, which stay zeros: `tanh(0) = 0`, and no gradient comes back from them.
 """
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from itertools import pairwise
 from typing import no_type_check
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from qkv.compiled import compiled
 from qkv.functional._lanes import LANES, ROWS, every, exp, larger, panels, product, put, row
+from qkv.team import side_by_side
 
 _ONE, _TWO, _FAR = np.float32(1), np.float32(2), np.float32(-87)
 _LINE = 16  # floats in a cache line
@@ -132,11 +131,6 @@ def _backward(sizes, first, last, weight, gates, cells, d_hidden, d_cells, d_gat
 # -- sequences in threads --------------------------------------------------------------------------------------------
 
 
-@cache
-def _pool(_process: int, threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="qkv")
-
-
 def _shared(kernel: Callable[..., None], sizes: Sequence[int], *tensors: Tensor) -> None:
     """Calls `kernel` for whole tiles of sequences, as much work in each of as many threads as torch has."""
     threads, steps, arrays = torch.get_num_threads(), np.array(sizes), [tensor.numpy() for tensor in tensors]
@@ -144,12 +138,7 @@ def _shared(kernel: Callable[..., None], sizes: Sequence[int], *tensors: Tensor)
     work = np.array([0, *(steps[:, None] > tiles).sum(axis=0).cumsum()])
     ends = ROWS * np.searchsorted(work, work[-1] * np.arange(threads + 1) / threads)
     shares = [(int(a), int(b)) for a, b in pairwise(ends.clip(max=sizes[0])) if a < b]
-    if len(shares) == 1:
-        return kernel(steps, 0, sizes[0], *arrays)
-    tasks = [_pool(os.getpid(), threads).submit(kernel, steps, *share, *arrays) for share in shares]
-    for task in tasks:
-        task.result()
-    return None
+    side_by_side(lambda share: kernel(steps, *share, *arrays), shares)
 
 
 def usable(x: Tensor, h: Tensor) -> bool:
@@ -181,7 +170,7 @@ def lstm_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients by what went into the gates, and by the first state."""
     width = cells.shape[1]
-    filled = torch.nn.functional.pad(weight, (0, width - weight.shape[1]))
+    filled = F.pad(weight, (0, width - weight.shape[1]))
     across = filled.unflatten(1, (-1, LANES)).transpose(0, 1).contiguous()
     d_gates = empty(gates, *gates.shape)
     d_h, d_c = (torch.zeros(sizes[0], width) for _ in range(2))
