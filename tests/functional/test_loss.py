@@ -105,12 +105,25 @@ def test_autocast_takes_products_in_its_type_and_sums_in_float32():
         assert float((ours - theirs).norm() / theirs.norm()) < 2**-6
 
 
-def test_it_is_differentiable_once():
+@pytest.mark.parametrize("biased", [False, True])
+def test_second_derivatives(biased: bool):
     (hidden, weight, bias), (target, mask) = inputs(), gold()
-    value = linear_cross_entropy(hidden, weight, bias, target, mask)
-    (gradient,) = torch.autograd.grad(value.square(), hidden, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
+    given = (hidden, weight, bias) if biased else (hidden, weight)
+
+    def value(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return linear_cross_entropy(hidden, weight, bias, target, mask, label_smoothing=0.1)
+
+    assert torch.autograd.gradgradcheck(value, given)
+    # The loss itself differentiated twice: what comes down is a constant one, which asks for no gradient.
+    (gradient,) = torch.autograd.grad(value(*given), hidden, create_graph=True)
+    expected = naive_linear_cross_entropy(hidden, weight, bias if biased else None, target, mask, label_smoothing=0.1)
+    (theirs,) = torch.autograd.grad(expected, hidden, create_graph=True)
+    for ours, own in zip(
+        torch.autograd.grad(gradient.square().sum(), given, allow_unused=True),
+        torch.autograd.grad(theirs.square().sum(), given, allow_unused=True),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, own, rtol=0, atol=1e-10)
 
 
 def test_nothing_learned_costs_the_entropy_of_the_vocabulary():

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from qkv.functional.plain import opened
 
@@ -30,7 +29,7 @@ def linear_cross_entropy(
     definition; here positions go through a few hundred at a time, so that logits are never held whole, and their
     gradient `softmax - (1 - e) onehot - e / vocab` is formed on the spot. The last term is the same for all logits, so
     it needs no pass over them: it meets the sums of `weight` and `hidden` instead. Under autocast the products are in
-    its type, all sums in float32. Differentiable once, but for `in_the_open`.
+    its type, all sums in float32. Second derivatives go through the definition.
 
     >>> weight, target = torch.tensor([[0.0], [9.0]]), torch.tensor([[1, 1]])
     >>> loss = linear_cross_entropy(torch.tensor([[[0.0], [1.0]]]), weight, None, target, torch.tensor([[True, False]]))
@@ -95,13 +94,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 grad_hidden -= (e / vocab * sum_weight).to(hidden.dtype)
                 grad_weight -= e / vocab * sum_hidden
                 grad_bias -= e / vocab * count
-        ctx.save_for_backward(grad_hidden, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype))
-        ctx.count, ctx.biased = count, bias is not None
+        gradients = grad_hidden, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype)
+        ctx.save_for_backward(hidden, weight, bias, target, *gradients)
+        ctx.count, ctx.smoothing = count, e
         return loss / count
 
     @staticmethod
-    @once_differentiable
     @no_type_check
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias = (saved * (grad / ctx.count).to(saved.dtype) for saved in ctx.saved_tensors)
-        return hidden, weight, bias if ctx.biased else None, None, None
+        hidden, weight, bias, target, *gradients = ctx.saved_tensors
+        needed = ctx.needs_input_grad[:3]
+        if torch.is_grad_enabled():  # a derivative of what is returned here will be wanted
+            loss = F.cross_entropy(F.linear(hidden, weight, bias), target, label_smoothing=ctx.smoothing)
+            wanted = [x for x, need in zip((hidden, weight, bias), needed, strict=True) if need]
+            found = iter(torch.autograd.grad(loss, wanted, grad.to(loss.dtype), create_graph=True))
+        else:
+            found = (x * (grad / ctx.count).to(x.dtype) for x, need in zip(gradients, needed, strict=True) if need)
+        return *(next(found) if need else None for need in needed), None, None
