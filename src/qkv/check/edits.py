@@ -51,7 +51,7 @@ class Known:
 
 def edits(statement: ast.stmt, known: Known) -> Iterator[Iterator[Edit]]:
     """Edits of one statement, those that change least first, in as many lots as of any other."""
-    for stage in (_smaller, _turned, _other, _multiplied, _with_pieces, _with_terms):
+    for stage in (_smaller, _masked, _turned, _other, _multiplied, _with_pieces, _with_terms):
         yield stage(statement, known)
 
 
@@ -111,6 +111,10 @@ def _is_module(child: ast.expr, node: ast.expr) -> bool:
 
 def _taken_away(node: ast.expr, part: ast.expr, above: Sequence[ast.AST], known: Known) -> str:
     """What it was a mistake to write around `part`."""
+    if any(isinstance(one, ast.Subscript) and any(below is node for below in ast.walk(one.slice)) for one in above):
+        return "operand"  # another step
+    if isinstance(node, ast.BinOp) and isinstance(part, ast.Name) and part.id in known.indices:
+        return "moved"
     if isinstance(node, ast.Call):
         name = _called(node)
         if name in _MOVERS:
@@ -139,13 +143,9 @@ def _taken_away(node: ast.expr, part: ast.expr, above: Sequence[ast.AST], known:
 
 
 def _of_factor(factor: ast.expr, known: Known) -> str:
-    if _is_slope(factor, known):
-        return "derivative"
-    if isinstance(factor, ast.Name) and factor.id in known.masks:
+    if any(isinstance(node, ast.Name) and node.id in known.masks for node in ast.walk(factor)):
         return "mask"
-    if isinstance(factor, ast.Subscript) and isinstance(factor.value, ast.Name) and factor.value.id in known.masks:
-        return "mask"
-    return "factor"
+    return "derivative" if _is_slope(factor, known) else "factor"
 
 
 def _is_sum(node: ast.AST) -> bool:
@@ -189,6 +189,13 @@ def _called(node: ast.Call) -> str:
     return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
 
 
+def _masked(statement: ast.stmt, known: Known) -> Iterator[Edit]:
+    """Times a mask that stands in the function."""
+    for operand in _operands(statement):
+        for name in sorted(known.masks):
+            yield Edit("mask", operand, ast.BinOp(operand, ast.Mult(), ast.Name(name, ast.Load())))
+
+
 # -- turned round ------------------------------------------------------------------------------------------------------
 
 
@@ -203,6 +210,8 @@ def _turned(statement: ast.stmt, known: Known) -> Iterator[Edit]:
                 yield Edit("sign", node, ast.BinOp(ast.UnaryOp(ast.USub(), node.left), node.op, node.right))
                 for side in (node.left, node.right):
                     yield Edit("term", side, ast.BinOp(ast.Constant(2), ast.Mult(), side))
+        for slope in _slopes(node):
+            yield Edit("derivative", node, _expression(slope))
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
             yield Edit("transposed", node, ast.BinOp(node.right, node.op, node.left))
             for way in ("{}.T", "{}.swapaxes(-1, -2)"):
@@ -225,6 +234,17 @@ def _turned(statement: ast.stmt, known: Known) -> Iterator[Edit]:
             yield from _numbers(node, parent, above, known)
         if isinstance(node, ast.Subscript):
             yield from _places(node)
+
+
+def _slopes(node: ast.expr) -> list[str]:
+    """Where it is the derivative of a logistic function, of tanh or of max(x, 0) by its value: the others."""
+    ways = ("{0} * (1 - {0})", "1 - {0} ** 2", "{0} > 0")
+    written = ast.unparse(node)
+    bases = {ast.unparse(below) for below in ast.walk(node) if isinstance(below, (ast.Name, ast.Subscript))}
+    for base in bases:
+        if written in (forms := [ast.unparse(_expression(way.format(base))) for way in ways]):
+            return [f"({form})" for form in forms if form != written]
+    return []
 
 
 def _axes(node: ast.Call) -> Iterator[Edit]:
@@ -290,11 +310,18 @@ def _einsums(text: str) -> Iterator[str]:
 
 
 def _other(statement: ast.stmt, known: Known) -> Iterator[Edit]:
-    """Other arrays of the same shape, of the function's own."""
+    """Other arrays of the same shape, of the function's own; other functions of one argument."""
     for node, _, above in _expressions(statement):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in known.functions:
+            for name in known.functions:
+                if name != ast.unparse(node.func):
+                    yield Edit("derivative", node.func, _expression(name))
         if not isinstance(node, ast.Name) or node.id not in known.shapes:
             continue
+        index = _own_index(node, above)
         for name, shape in known.shapes.items():
+            if node.id in known.lists and index is not None and name not in known.lists:
+                shape = shape[1:]  # of an array whose first axis is what a list is indexed by
             if name == node.id or shape != known.shapes[node.id]:
                 continue
             cause = "operand"
@@ -304,9 +331,8 @@ def _other(statement: ast.stmt, known: Known) -> Iterator[Edit]:
                 cause = "derivative"
             elif name in known.masks:
                 cause = "mask"
-            if (name in known.lists) == (node.id in known.lists):
+            if (name in known.lists) == (node.id in known.lists) or index is not None:
                 yield Edit(cause, node, ast.Name(name, ast.Load()))
-            index = _own_index(node, above)
             if name in known.lists and node.id not in known.lists and index is None:
                 yield from (Edit(cause, node, _expression(f"{name}[{place}]")) for place in ("t", "t + 1", "-1"))
 
@@ -366,7 +392,7 @@ def _with_pieces(statement: ast.stmt, known: Known) -> Iterator[Edit]:
     ]
     for operand in _operands(statement):
         written = ast.unparse(operand)
-        for text in dict.fromkeys([*made, *names, *known.pieces]):
+        for text in dict.fromkeys([*names, *made, *known.pieces]):
             if text == written:
                 continue
             piece = _expression(text)

@@ -226,6 +226,10 @@ def _known(one: _Function, late: Sequence[ast.stmt]) -> Known:
                 text = ast.unparse(node)
                 if len(text) <= 60:
                     pieces[text] = None
+    for name, value in one.function.__globals__.items():
+        own = isinstance(value, FunctionType) and value.__module__ == one.function.__module__
+        if own and value.__code__.co_argcount == 1 and value is not one.function:
+            called[name] = None
     scalars = [name for name, value in one.function.__globals__.items() if isinstance(value, float)]
     used = [name for name in scalars if name in one.function.__code__.co_names]
     sizes = {size for shape in shapes.values() for size in (*shape, int(np.prod(shape)))}
@@ -237,7 +241,7 @@ def _known(one: _Function, late: Sequence[ast.stmt]) -> Known:
         indices=frozenset(indices),
         counts=counts[:24],
         pieces=[*used, *pieces],
-        functions=list(called),
+        functions=list(called)[:24],
         late=frozenset(late_calls - early_calls - {"sum", "mean", "swapaxes", "reshape", "zeros_like", "at"}),
     )
 
