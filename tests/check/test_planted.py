@@ -1,7 +1,7 @@
 """The check of gradients against mistakes planted by rule, and against backward passes that are right.
 
-The normal run plants sixty mistakes, drawn once from all kinds, and tries few edits on each; `pytest -m nightly
-tests/check/test_planted.py` plants up to 24 of each kind and takes the check as it is.
+The normal run plants twenty mistakes, drawn once from all kinds, and tries few edits on each; `pytest -m nightly
+tests/check/test_planted.py` plants sixty so, and up to 24 of each kind with the check as it is.
 `python -m tests.check.planted 24` tells the rates by kind.
 """
 
@@ -16,14 +16,17 @@ from tests.check.planted.kinds import KEPT_OUT, KINDS, OPEN
 from tests.check.planted.rules import Kind, planted, rewritten
 
 
-@pytest.fixture(scope="module", params=["sixty", pytest.param("all", marks=pytest.mark.nightly)])
+@pytest.fixture(
+    scope="module",
+    params=[20, pytest.param(60, marks=pytest.mark.nightly), pytest.param(None, id="all", marks=pytest.mark.nightly)],
+)
 def reports(request) -> list[Judged]:
     """What is said of mistakes of every kind."""
-    if request.param == "all":
+    if request.param is None:
         return [judged(mistake) for mistake in planted(KINDS, every(), each=24)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(repair, "_TRIALS", 400)
-        return [judged(mistake) for mistake in random.Random(6).sample(planted(KINDS, every(), each=2), 60)]
+        return [judged(mistake) for mistake in random.Random(6).sample(planted(KINDS, every(), each=2), request.param)]
 
 
 def share(reports: list[Judged]) -> float:
@@ -31,8 +34,8 @@ def share(reports: list[Judged]) -> float:
     return sum(not one.misread for one in reports) / len(reports)
 
 
-def test_sixty_mistakes_at_least_are_planted_in_all_derivations(reports):
-    assert len(reports) >= 60
+def test_mistakes_are_planted_in_all_derivations(reports):
+    assert len(reports) >= 20
     assert {one.mistake.case.derivation for one in reports} == {case.derivation for case in every()}
     assert len({one.mistake.name for one in reports}) == len(reports)
 

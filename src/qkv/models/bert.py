@@ -228,7 +228,7 @@ class BertTokens:
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """The tokens of ids, to read."""
-        return [self._tokenizer.id_to_token(i) for i in ids]
+        return [self._tokenizer.id_to_token(i) or "" for i in ids]
 
     @property
     def pad_id(self) -> int:
