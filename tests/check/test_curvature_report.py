@@ -114,7 +114,7 @@ def test_what_cannot_be_compared_is_refused():
 @pytest.mark.usefixtures("no_shape_hook")
 def test_unknown_ways_are_refused():
     with pytest.raises(InputError, match="unknown way 'sideways'"):
-        agreement(torch.sum, torch.ones(3), ways=["sideways"])  # pyright: ignore[reportArgumentType]
+        agreement(torch.sum, torch.ones(3), ways=["sideways"])
 
 
 # -- anyone's code ---------------------------------------------------------------------------------------------------

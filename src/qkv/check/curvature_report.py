@@ -21,7 +21,7 @@ def agreement(
     loss: Callable[..., Tensor],
     parameters: Parameters,
     *,
-    ways: Sequence[Way] = ("forward", "reverse", "difference"),
+    ways: Sequence[str] = ("forward", "reverse", "difference"),
     vectors: int = 3,
     tolerance: float | None = None,
     seed: int = 0,
@@ -52,6 +52,7 @@ def agreement(
     for way in ways:
         if way not in WAYS:
             raise unknown_name("way", way, WAYS)
+    chosen: list[Way] = list(dict.fromkeys(ways))  # pyright: ignore[reportAssignmentType] - those of WAYS, as seen above
     if vectors < 2:
         raise InputError("too few vectors to compare", expected="2 or more", got=str(vectors))
     at = Point(loss, parameters)
@@ -70,7 +71,7 @@ def agreement(
     ]
     found: dict[Way, list[Tensors]] = {}
     missing: dict[Way, str] = {}
-    for way in dict.fromkeys(ways):
+    for way in chosen:
         try:
             found[way] = [at.product(vector, (way,))[0] for vector in along]
         except InputError as error:

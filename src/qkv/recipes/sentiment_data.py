@@ -63,7 +63,7 @@ def parts(data: str, config: LabelledConfig, say: Callable[[str], None]) -> Labe
         judged, *_ = distinct(test)
         kept, repeated, contradicted = distinct(rows)
         free = [row for key, row in kept.items() if key not in judged]
-        rest = split_labelled(free, valid=config.valid_share, test=0, seed=config.split_seed)
+        rest = split_labelled(free, valid=config.valid_share, test=0.0, seed=config.split_seed)
         made = LabelledSplit(rest.train, rest.valid, test, repeated + len(kept) - len(free), contradicted)
     if made.repeated or made.contradicted:
         say(f"{data}: left out {made.repeated:,} texts that repeat others, {made.contradicted:,} with several labels")
