@@ -76,6 +76,11 @@ def say(text: str) -> None:
     people.print(text, markup=False)
 
 
+def parted(written: str) -> list[str]:
+    """The values of an option that are parted by commas."""
+    return [value.strip() for value in written.split(",") if value.strip()]
+
+
 def use_threads(threads: int | None) -> None:
     """Computes on so many processor threads, where a number is given."""
     import torch

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from qkv.cli.console import AsJson, answer, check_app, say
+from qkv.cli.console import AsJson, answer, check_app, parted, say
 from qkv.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def curvature(
         if target is None:
             found = _worked_example(_sizes(sizes))
         else:
-            found = _code(target, _names(ways), top=top, with_costs=costs, seed=seed, tolerance=tolerance)
+            found = _code(target, parted(ways), top=top, with_costs=costs, seed=seed, tolerance=tolerance)
     if svg is not None:
         say(str(files.write_text(svg, found.figure)))
     if html is not None:
@@ -214,12 +214,8 @@ def _plain(block: Any) -> str:
     return draw.table_markdown(block) if isinstance(block, draw.Table) else block.text
 
 
-def _names(written: str) -> list[Any]:
-    return [name.strip() for name in written.split(",") if name.strip()]
-
-
 def _sizes(written: str) -> list[int]:
-    names = _names(written)
+    names = parted(written)
     if not names or not all(name.isdecimal() and int(name) > 0 for name in names):
         raise InputError("--sizes are not numbers of parameters", expected="such as 16,64,256", got=repr(written))
     return [int(name) for name in names]

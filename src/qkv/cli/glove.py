@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from qkv.cli.console import AsJson, answer, people, say, use_threads, vectors_app
+from qkv.cli.console import AsJson, answer, parted, people, say, use_threads, vectors_app
 from qkv.errors import InputError
 
 Texts = Annotated[
@@ -174,7 +174,7 @@ def _counted(paths: tuple[Path, ...], packages: str | None, **options: Any) -> A
         raise InputError("--packages beside texts", expected="one of them")
     texts: Any = paths
     if not paths:
-        read = PACKAGES if packages is None else [name.strip() for name in packages.split(",") if name.strip()]
+        read = PACKAGES if packages is None else parted(packages)
         say(f"counting the docstrings of {', '.join(['Python', *read])}")
         texts = docstrings(read)
     if [path.suffix for path in paths] == [".npz"]:

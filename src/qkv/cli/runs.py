@@ -13,6 +13,7 @@ from qkv.cli.console import (
     app,
     compare_app,
     free_path,
+    parted,
     reporter,
     run_app,
     say,
@@ -65,10 +66,7 @@ def _runner(name: str) -> Callable[..., None]:
     ) -> None:
         use_threads(threads)
         chosen = config.model_dump(mode="json", exclude_unset=True)
-        varied = {
-            option: [value.strip() for value in values.split(",") if value.strip()]
-            for option, values in swept.model_dump(exclude_none=True).items()
-        }
+        varied = {option: parted(values) for option, values in swept.model_dump(exclude_none=True).items()}
         with reporter() as report:
             if not varied and seeds is None:
                 settled: Any = base.configure(recipe, chosen, preset)

@@ -4,14 +4,14 @@ from typing import Literal
 
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from qkv.errors import InputError
 from qkv.functional import padding_mask
 from qkv.functional.loss import linear_cross_entropy
 from qkv.models.embed import scaled_embedding
 from qkv.models.search import Hypothesis, SearchOptions, search
+from qkv.models.transformer_stack import StreamConfig, glorot
 from qkv.nn import (
     AttentionConfig,
     DecoderCache,
@@ -24,10 +24,10 @@ from qkv.nn import (
     TransformerEncoderLayer,
 )
 from qkv.trace import scope
-from qkv.types import Config, PairBatch
+from qkv.types import PairBatch
 
 
-class TransformerConfig(Config):
+class TransformerConfig(StreamConfig):
     """Sizes of the Transformer."""
 
     embed_dim: PositiveInt = 256
@@ -54,16 +54,6 @@ class TransformerConfig(Config):
     """Let the output layer share the target embedding, where that has the model's width."""
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     """The share of each target that is spread over the whole vocabulary while training."""
-
-    @model_validator(mode="after")
-    def _heads_share_the_width(self) -> "TransformerConfig":
-        if self.embed_dim % self.num_heads:
-            raise InputError(
-                "the heads cannot share the width",
-                expected="--transformer.num-heads that divides --transformer.embed-dim",
-                got=f"{self.num_heads} heads for a width of {self.embed_dim}",
-            )
-        return self
 
 
 class TranslationTransformer(nn.Module):
@@ -111,9 +101,7 @@ class TranslationTransformer(nn.Module):
         self.decoder = TransformerDecoder(decoder_layer, config.decoder_layers, last_norms[1])
         tied = config.tie_output and target_dim in (None, width)
         self.output = None if tied else nn.Linear(width, target_size)
-        for parameter in [*self.encoder.parameters(), *self.decoder.parameters()]:
-            if parameter.dim() == 2:
-                nn.init.xavier_uniform_(parameter)  # the stacks hold copies of one layer until here
+        glorot([*self.encoder.parameters(), *self.decoder.parameters()])  # until here, layers are copies of one
 
     def encode(
         self, source: Int[Tensor, "batch length"], source_mask: Bool[Tensor, "batch length"]

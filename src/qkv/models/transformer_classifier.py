@@ -2,26 +2,22 @@
 
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from qkv.errors import InputError
 from qkv.functional import padding_mask
 from qkv.models.embed import scaled_embedding
 from qkv.models.pooling import mean_pooled
+from qkv.models.transformer_stack import StreamConfig, glorot, pre_norm_encoder
 from qkv.models.words import WordDropout
-from qkv.nn import Dropout, SinusoidalPositions, TransformerEncoder, TransformerEncoderLayer
+from qkv.nn import Dropout, SinusoidalPositions
 from qkv.trace import scope
-from qkv.types import Config, TextBatch
+from qkv.types import TextBatch
 
 
-class TransformerClassifierConfig(Config):
+class TransformerClassifierConfig(StreamConfig):
     """Sizes of the Transformer."""
 
-    embed_dim: PositiveInt = 128
-    """Width of the residual stream."""
-    num_heads: PositiveInt = 4
-    """Heads of each attention; their widths share `embed_dim`."""
     feedforward_dim: PositiveInt = 256
     """Hidden width of the feed-forward blocks."""
     num_layers: PositiveInt = 2
@@ -30,16 +26,6 @@ class TransformerClassifierConfig(Config):
     """On embeddings, on the output of every block and before the output."""
     word_dropout: float = Field(default=0.1, ge=0, lt=1)
     """The share of tokens that are read as unknown while training."""
-
-    @model_validator(mode="after")
-    def _heads_share_the_width(self) -> "TransformerClassifierConfig":
-        if self.embed_dim % self.num_heads:
-            raise InputError(
-                "the heads cannot share the width",
-                expected="--transformer.num-heads that divides --transformer.embed-dim",
-                got=f"{self.num_heads} heads for a width of {self.embed_dim}",
-            )
-        return self
 
 
 class TransformerClassifier(nn.Module):
@@ -76,20 +62,9 @@ class TransformerClassifier(nn.Module):
         self.positions = SinusoidalPositions(width, max_length)
         self.word_dropout = WordDropout(config.word_dropout)
         self.dropout = Dropout(config.dropout)
-        layer = TransformerEncoderLayer(
-            width,
-            config.num_heads,
-            config.feedforward_dim,
-            config.dropout,
-            "gelu",
-            norm_first=True,
-            attention_dropout=0.0,
-        )
-        self.encoder = TransformerEncoder(layer, config.num_layers, nn.LayerNorm(width))
+        self.encoder = pre_norm_encoder(config, config.feedforward_dim, config.num_layers, config.dropout)
         self.output = nn.Linear(width, classes)
-        for parameter in self.encoder.parameters():
-            if parameter.dim() == 2:
-                nn.init.xavier_uniform_(parameter)  # the stack holds copies of one layer until here
+        glorot(self.encoder.parameters())
 
     def forward(
         self, ids: Int[Tensor, "batch length"], real: Bool[Tensor, "batch length"]

@@ -42,7 +42,7 @@ class LSTMEncoder(nn.Module):
         self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0, bidirectional: bool = True
     ):
         super().__init__()
-        self.lstm = _lstm(input_size, hidden_size, num_layers, dropout, bidirectional)
+        self.lstm = lstm_layer(input_size, hidden_size, num_layers, dropout, bidirectional)
         self.bidirectional = bidirectional
         if bidirectional:
             self.join_memory = nn.Linear(2 * hidden_size, hidden_size)
@@ -107,7 +107,7 @@ class LSTMDecoder(nn.Module):
         attention: bool = True,
     ):
         super().__init__()
-        self.lstm = _lstm(input_size, hidden_size, num_layers, dropout)
+        self.lstm = lstm_layer(input_size, hidden_size, num_layers, dropout)
         self.attention = AdditiveAttention(hidden_size, memory_size, hidden_size) if attention else None
         self.combine = nn.Linear(memory_size + hidden_size, hidden_size, bias=False) if attention else None
 
@@ -142,9 +142,10 @@ class LSTMDecoder(nn.Module):
         return torch.tanh(self.combine(torch.cat((context, h), dim=-1))), state
 
 
-def _lstm(
+def lstm_layer(
     input_size: int, hidden_size: int, num_layers: int, dropout: float, bidirectional: bool = False
 ) -> nn.LSTM | LSTM:
+    """The layer that models are built of."""
     dropout = dropout if num_layers > 1 else 0.0  # torch warns of a dropout that has nowhere to be
     return LAYER(input_size, hidden_size, num_layers, batch_first=True, dropout=dropout, bidirectional=bidirectional)
 

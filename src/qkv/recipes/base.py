@@ -137,6 +137,11 @@ def verb(recipe: Recipe, run: Run, name: Literal["evaluate", "predict", "show"])
     return getattr(recipe, name)
 
 
+def device() -> str:
+    """The accelerator, if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _parted(given: Any) -> Any:
     """`["1,2", "3"]`, as options come, as `["1", "2", "3"]`; anything but text stays as it is."""
     texts = [given] if isinstance(given, str) else given

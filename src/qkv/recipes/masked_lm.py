@@ -116,7 +116,8 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
     grams, told = read_rows(config.data, config.text)
     reporter.say(f"{told}; {len(grams.train):,} rows to train on, {len(grams.valid):,} to choose by, "
                  f"{len(grams.test):,} to judge by")  # fmt: skip
-    _hold_to_data(folder, grams)
+    folder.hold_to_data({"words": grams.words} | {part: _fingerprint(getattr(grams, part)) for part in _PARTS})
+    files.write_tensors(folder.path / "rows.safetensors", {"train": torch.from_numpy(grams.train.astype(np.int32))})
     torch.manual_seed(folder.seed)
     model = _build(config, grams.words, grams.train)
     trained: Json = {}
@@ -209,16 +210,6 @@ def _embedding(known: LanguageModel) -> WordVectors | None:
     frequency = np.bincount(known.rows.ravel(), minlength=len(known.words))
     order = [int(place) for place in np.argsort(-frequency, kind="stable") if known.words[place] not in (MASK, UNKNOWN)]
     return WordVectors([known.words[place] for place in order], matrix.float().numpy()[order])
-
-
-def _hold_to_data(folder: RunFolder, grams: NGrams) -> None:
-    """Keeps the words and rows of training; refuses to go on with a run on other data than it began with."""
-    path = folder.path / "data.json"
-    now = {"words": grams.words} | {part: _fingerprint(getattr(grams, part)) for part in _PARTS}
-    if path.exists() and files.read_json(path) != now:
-        raise RunError("the data have changed since this run began", hint="a new run", path=folder.path)
-    files.write_tensors(folder.path / "rows.safetensors", {"train": torch.from_numpy(grams.train.astype(np.int32))})
-    files.write_json(path, now)
 
 
 def _fingerprint(rows: Int64[np.ndarray, "rows n"]) -> str:

@@ -28,19 +28,18 @@ from qkv.models import (
     TransformerClassifier,
     TransformerClassifierConfig,
 )
-from qkv.recipes.base import PARTED, Drawn, Reporter, Shown, command, validated
+from qkv.recipes.base import PARTED, Drawn, Reporter, Shown, command, device, validated
 from qkv.recipes.sentiment_data import (
     PHRASES,
     LabelledConfig,
     cleaned,
     fingerprint,
-    hold_to_data,
     one_text,
     parts,
     read_known,
     read_unlabelled,
 )
-from qkv.recipes.sentiment_model import ENCODER, VOCABULARY, Classifier, Network, device, keep_encoder, tokens_in
+from qkv.recipes.sentiment_model import ENCODER, VOCABULARY, Classifier, Network, keep_encoder, tokens_in
 from qkv.recipes.sentiment_report import report
 from qkv.recipes.sentiment_show import Answer, seen, word_effects
 from qkv.train import FitConfig, RunFolder, class_scores, fit
@@ -142,7 +141,7 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
     if config.model == "pretrained" and config.encoder is None:
         raise InputError("there is no encoder to tune", expected="--encoder FOLDER, that of a published BERT")
     split = parts(config.data, config, reporter.say)
-    hold_to_data(folder, split)
+    folder.hold_to_data({part: fingerprint(getattr(split, part)) for part in ("train", "valid", "test")})
     labels = sorted({row.label for row in split.train})
     files.write_json(folder.path / "labels.json", {"labels": labels})
     texts = {name: cleaned(getattr(split, name), config.cleaning) for name in _PARTS}

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from qkv import files
 from qkv.data import (
     SETS,
     Labelled,
@@ -20,8 +19,7 @@ from qkv.data import (
     verify,
 )
 from qkv.data.labelled import MAX_CHARACTERS
-from qkv.errors import DataError, InputError, RunError
-from qkv.train import RunFolder
+from qkv.errors import DataError, InputError
 from qkv.types import Config
 
 PHRASES = "phrases"
@@ -132,16 +130,6 @@ def one_text(text: str, steps: Sequence[str]) -> str:
             "the text is too long", expected=f"at most {MAX_CHARACTERS:,} characters", got=f"{len(text):,}"
         )
     return clean_text(text, steps) or text
-
-
-def hold_to_data(folder: RunFolder, split: LabelledSplit) -> None:
-    """Refuses to go on with a run on other data than it began with."""
-    path = folder.path / "data.json"
-    now = {name: fingerprint(getattr(split, name)) for name in ("train", "valid", "test")}
-    if not path.exists():
-        files.write_json(path, now)
-    elif files.read_json(path) != now:
-        raise RunError("the data have changed since this run began", hint="a new run", path=folder.path)
 
 
 def fingerprint(rows: Sequence[Labelled]) -> str:

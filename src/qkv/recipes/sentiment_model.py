@@ -119,11 +119,6 @@ class Classifier:
         return self.labels[int(np.argmax(probabilities))]
 
 
-def device() -> str:
-    """The accelerator, if there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def keep_encoder(published: Path, folder: Path) -> None:
     """Keeps of a published encoder what reads texts for it: its sizes and its tokens."""
     for name in (CONFIG, TOKENS):

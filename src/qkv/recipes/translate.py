@@ -44,7 +44,7 @@ from qkv.models import (
     TranslationTransformer,
 )
 from qkv.nn import AttentionConfig, AttentionOptions, FormName
-from qkv.recipes.base import Reporter, Shown, attended, command, head_table, validated
+from qkv.recipes.base import Reporter, Shown, attended, command, device, head_table, validated
 from qkv.recipes.translate_report import report
 from qkv.trace import record
 from qkv.train import FitConfig, RunFolder, TranslationScores, fit, mean_loss, translation_scores
@@ -195,7 +195,7 @@ class Translator:
             model.load_state_dict(RunFolder.open(run.path).load_weights())
         except RuntimeError as error:
             raise RunError("the weights are not those of this configuration", path=run.path) from error
-        return cls(model.to(_device()).eval(), source, target, config)
+        return cls(model.to(device()).eval(), source, target, config)
 
     @property
     def device(self) -> torch.device:
@@ -277,10 +277,6 @@ class Translator:
         )
 
 
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _build(config: TranslateConfig, source: Vocabulary, target: Vocabulary, dims: Mapping[str, int]) -> Model:
     """The network of a configuration; `dims` are the widths of pretrained embeddings, by side."""
     sizes: dict[str, Any] = {
@@ -303,7 +299,7 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
     """Trains what the folder's configuration says; leaves weights, vocabularies, result and report."""
     config = validated(TranslateConfig, folder.config)
     parts = _parts(config, reporter)
-    _hold_to_data(folder, parts)
+    folder.hold_to_data({name: _fingerprint(pairs) for name, pairs in vars(parts).items()})
     source = _vocabulary(folder, "source", [pair.source for pair in parts.train], config)
     target = _vocabulary(folder, "target", [pair.target for pair in parts.train], config)
     vectors = _vectors(config, {"source": source, "target": target}, reporter)
@@ -322,14 +318,13 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
         f"{config.model} with {parameters:,} parameters to train; vocabularies of {len(source):,} and {len(target):,}; "
         f"{len(parts.train):,} training pairs in {len(training)} batches, {training.dropped} too long"
     )
-    device = _device()
     at = fit(
         model,
         training,
         batches(parts.valid),
         config.fit,
         folder,
-        device=device,
+        device=device(),
         other_threads=other_threads,
         on_progress=reporter.progress,
     )
@@ -350,7 +345,7 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
         for name, each in {config.model: judged, **baselines}.items()
     }
     result = {
-        "metrics": judged.scores.metrics | {"loss": mean_loss(model, testing, device=device)},
+        "metrics": judged.scores.metrics | {"loss": mean_loss(model, testing, device=device())},
         "signatures": judged.scores.signatures,
         "baselines": {name: each.scores.metrics for name, each in baselines.items()},
         "unseen_targets": {
@@ -409,16 +404,6 @@ def _columns(data: str, config: TranslateConfig) -> tuple[int, int]:
         source if config.source_column is None else config.source_column,
         target if config.target_column is None else config.target_column,
     )
-
-
-def _hold_to_data(folder: RunFolder, parts: Split) -> None:
-    """Refuses to go on with a run on other data than it began with."""
-    path = folder.path / "data.json"
-    now = {name: _fingerprint(pairs) for name, pairs in vars(parts).items()}
-    if not path.exists():
-        files.write_json(path, now)
-    elif files.read_json(path) != now:
-        raise RunError("the data have changed since this run began", hint="a new run", path=folder.path)
 
 
 def _fingerprint(pairs: Sequence[Pair]) -> str:

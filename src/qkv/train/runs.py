@@ -125,6 +125,18 @@ class RunFolder:
 
     # -- measurements ------------------------------------------------------------------------------------------------
 
+    def hold_to_data(self, now: Json) -> None:
+        """Keeps what tells the data of a run; refuses to go on with it on others than it began with.
+
+        Raises:
+            RunError: they differ.
+        """
+        path = self.path / "data.json"
+        if not path.exists():
+            files.write_json(path, now)
+        elif files.read_json(path) != now:
+            raise RunError("the data have changed since this run began", hint="a new run", path=self.path)
+
     def log(self, record: Json) -> None:
         """Appends one measurement."""
         with files.storage(self.path), (self.path / "metrics.jsonl").open("a") as file:
