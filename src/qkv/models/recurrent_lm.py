@@ -34,6 +34,7 @@ class RecurrentLM(MaskedLM):
         vocab: how many words there are, the mask at 0 among them.
 
     >>> import torch
+    >>> from qkv.types import NGramBatch
     >>> batch = NGramBatch(torch.tensor([[3, 1, 2, 5, 4]]), torch.tensor([[False, True, False, False, False]]))
     >>> RecurrentLM(RecurrentLMConfig(embed_dim=8, hidden_size=11), vocab=7).log_probabilities(batch).shape
     torch.Size([1, 7])

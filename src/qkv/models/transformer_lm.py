@@ -33,6 +33,7 @@ class TransformerLM(MaskedLM):
         length: how many words stand in a row.
 
     >>> import torch
+    >>> from qkv.types import NGramBatch
     >>> batch = NGramBatch(torch.tensor([[3, 1, 2, 5, 4]]), torch.tensor([[False, True, False, False, False]]))
     >>> model = TransformerLM(TransformerLMConfig(embed_dim=8, num_heads=2, num_layers=1), vocab=7, length=5)
     >>> model.log_probabilities(batch).shape
