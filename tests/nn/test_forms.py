@@ -141,19 +141,36 @@ def test_order_means_nothing_without_a_mask(form: str):
     torch.testing.assert_close(layer(x[:, order]), layer(x)[:, order], rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("room", [LENGTH, 997])  # linear forms keep a few keys apart, and sum up many
 @pytest.mark.parametrize("form", FORMS)
-def test_a_step_at_a_time_is_the_whole_at_once(form: str):
+def test_a_step_at_a_time_is_the_whole_at_once(form: str, room: int):
     layer = TransformerDecoderLayer(EMBED, HEADS, 11, dropout=0.0, dtype=torch.float64, attention=config(form))
     decoder = TransformerDecoder(layer, 2).eval()
     target, memory, mask = double(BATCH, LENGTH, EMBED), double(BATCH, KEYS, EMBED), real_keys(KEYS)
     whole = decoder(target, memory, tgt_is_causal=True, cross_mask=mask)
-    cache, chosen = decoder.start(memory, mask, max_length=LENGTH), torch.tensor([2, 0, 0])
+    cache, chosen = decoder.start(memory, mask, max_length=room), torch.tensor([2, 0, 0])
     for i in range(LENGTH):
         if i == 2:  # as beam search does: a row is left out, another comes twice
             cache.select(chosen)
             target, whole = target[chosen], whole[chosen]
         torch.testing.assert_close(decoder.step(target[:, i : i + 1], cache), whole[:, i : i + 1], rtol=0, atol=1e-8)
-    assert (cache.batch, cache.length, cache.max_length) == (3, LENGTH, LENGTH)
+    assert (cache.batch, cache.length, cache.max_length) == (3, LENGTH, room)
+
+
+def test_a_linear_past_is_never_larger_than_its_sum():
+    sizes = {}
+    for room in (2, LENGTH, 97, 997, 9973):
+        past = attention("linear-taylor").form.start(double(BATCH, HEADS, 1, 11), room)
+        sizes[room] = past.nbytes
+    features = 1 + 11 + 66
+    summed = BATCH * HEADS * features * (11 + 1) * 8
+    assert sizes == {
+        2: BATCH * HEADS * 2 * 22 * 8,
+        LENGTH: BATCH * HEADS * 5 * 22 * 8,
+        97: summed,
+        997: summed,
+        9973: summed,
+    }
 
 
 @pytest.mark.parametrize("form", FORMS)

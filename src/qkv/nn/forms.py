@@ -388,17 +388,20 @@ class LinearAttention(AttentionForm):
             need_weights=options.get("need_weights", False),
         )
 
-    def start(self, key, room: int) -> Past:  # noqa: ARG002 - however many positions come, the state is as large
+    def start(self, key, room: int) -> Past:
+        if self._rather_apart(room, key.shape[3]):
+            return super().start(key, room)
         nothing = key[:, :, :0]
         return Summed(linear_attention_start(nothing, nothing, self.feature_map))
 
     def keep(self, key, value, mask) -> Past:
-        keys, head_dim = key.shape[2:]
-        if keys * 2 * head_dim < self.feature_map.size(head_dim) * (head_dim + 1):  # less to keep, and to read
+        if self._rather_apart(*key.shape[2:]):
             return super().keep(key, value, mask)
         return Summed(linear_attention_start(self._in_range(key), value, self.feature_map, mask))
 
     def step(self, query, key, value, past) -> Attended:
+        if isinstance(past, KeyValues):
+            return super().step(query, key, value, past)
         query, key = self._in_range(query), self._in_range(key)
         output, past.state = linear_attention_step(query, key, value, past.state, self.feature_map, vanishing="zeros")
         return output, None
@@ -408,6 +411,10 @@ class LinearAttention(AttentionForm):
             return super().read(query, past, mask)
         # What the mask hides, `keep` has left out.
         return linear_attention_read(self._in_range(query), past.state, self.feature_map, vanishing="zeros"), None
+
+    def _rather_apart(self, keys: int, head_dim: int) -> bool:
+        """Whether so many keys and values are less to keep, and to read, than what they sum up to."""
+        return keys * 2 * head_dim < self.feature_map.size(head_dim) * (head_dim + 1)
 
     def _in_range(self, x: Tensor) -> Tensor:
         """Queries or keys, so that their products are those of scaled attention or, signed, 0.9 at the most."""
