@@ -15,6 +15,7 @@ import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 SameAsTorch = Callable[[nn.Module, nn.Module, Sequence[Tensor], Callable[..., Tensor], Callable[..., Tensor]], None]
@@ -22,6 +23,11 @@ SameAsTorch = Callable[[nn.Module, nn.Module, Sequence[Tensor], Callable[..., Te
 # No timed assertions: a busy machine is not a failed law.
 settings.register_profile("qkv", deadline=None)
 settings.load_profile("qkv")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared out among processes already
+    threadpool_limits(1)
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")

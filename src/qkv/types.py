@@ -467,9 +467,10 @@ class Run:
         return {name: value for name, value in self.result.get("metrics", {}).items() if not isinstance(value, list)}
 
 
-# What a claim comes to: `unused` where the loss does not depend on what the claim is about, `undecided` where nothing
-# of it could be judged.
-Verdict = Literal["correct", "wrong", "unused", "undecided"]
+# What a claim comes to: `rounding` where it is off only because values above it were rounded, `carried` where it is
+# right given an earlier mistake, `unused` where the loss does not depend on what the claim is about, `unusable` where
+# it cannot be read or computed, `undecided` where nothing of it could be judged.
+Verdict = Literal["correct", "rounding", "wrong", "carried", "unused", "unusable", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -493,6 +494,7 @@ class Claim:
         cause: the likely cause by the name that its check has for it, `explanation` in words with the numbers found.
         facts: counts and the like, by name.
         errors: the error of each entry, NaN where it was not judged; None where the claim is about no array.
+        line: where it stands, counted from 1, if it was read from lines.
     """
 
     name: str
@@ -504,6 +506,7 @@ class Claim:
     explanation: str = ""
     facts: Mapping[str, Fact] = field(default_factory=dict)
     errors: Float[np.ndarray, "..."] | None = None
+    line: int | None = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ every_form = pytest.mark.parametrize(
         for activation in ("relu", "gelu")
     ]
     + [{"activation": torch.tanh, "bias": False, "layer_norm_eps": 0.1}],
-    ids=str,
+    ids=["post-relu", "post-gelu", "pre-relu", "pre-gelu", "post-tanh-without-bias"],
 )
 
 
