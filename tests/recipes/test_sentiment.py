@@ -1,20 +1,22 @@
-"""Sentiment on the command line: small runs of all four models, what they leave, and what is refused."""
+"""Sentiment on the command line: small runs of all models, what they leave, and what is refused."""
 
 import csv
 import importlib
+import itertools
 import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 
 from qkv import files
 from qkv.data import phrases
 from qkv.errors import InputError, RunError, StoppedError
 from qkv.recipes import sentiment
 from qkv.recipes.base import Drawn, Reporter, Shown
-from qkv.recipes.sentiment_model import Classifier
+from qkv.recipes.sentiment_model import pool_weights, pooled
 from qkv.train import RunFolder
 from qkv.types import Run
 
@@ -48,8 +50,9 @@ def encoder(write_bert, tmp_path_factory):
 def runs(qkv_cli, table, encoder, tmp_path_factory) -> dict[str, Run]:
     out = tmp_path_factory.mktemp("runs")
     made = {}
-    for name in ("bag-of-words", "lstm", "transformer", "pretrained"):
-        own = {"pretrained": ("--encoder", encoder), "transformer": ("--blend",), "lstm": ("--group-column", "place")}
+    for name in ("bag-of-words", "lstm", "transformer", "pretrained", "blend"):
+        own = {"pretrained": ("--encoder", encoder), "lstm": ("--group-column", "place")}
+        own["blend"] = ("--blended", f"{out / 'transformer'},{out / 'pretrained'}")
         options = ("--model", name, "--data", table, *QUICK, *own.get(name, ()), "--out", out / name)
         answer = qkv_cli("run", "sentiment", *options, "--json")
         assert answer.code == 0, answer.err
@@ -65,18 +68,20 @@ def test_what_a_run_leaves(runs):
     }  # fmt: skip
     trained = {"metrics.jsonl", "weights.safetensors"}
     for name, run in runs.items():
-        own = {"bag-of-words": set(), "pretrained": trained | {"encoder"}}.get(name, trained | {"vocabulary.json"})
+        own = {"bag-of-words": set(), "blend": {"blended"}, "pretrained": trained | {"encoder"}}
+        own = own.get(name, trained | {"vocabulary.json"})
         assert {path.name for path in run.path.iterdir()} == common | own
         result = run.result
         assert sum(result["texts"].values()) + result["left_out"]["repeated"] == 400
         assert result["labels"] == ["negative", "positive"]
         assert sum(map(sum, result["confusion"])) == result["texts"]["test"]
-        beside = {"bag-of-words": set(), "transformer": {"transformer", "bag-of-words"}}.get(name, {"bag-of-words"})
+        blended = {"transformer", "pretrained", "bag-of-words"}
+        beside = {"bag-of-words": set(), "blend": blended}.get(name, {"bag-of-words"})
         assert set(result["baselines"]) == beside | {"the most frequent label"}
         low, high = result["interval"]
         assert low < run.metrics["accuracy"] < high
         page = (run.path / "report.html").read_text(encoding="utf-8")
-        assert ("How training went" in page) == (name != "bag-of-words")
+        assert ("How training went" in page) == (name not in ("bag-of-words", "blend"))
         for part in ("What was taken for what", "How far to believe it", "The surest mistakes", "One text"):
             assert part in page
 
@@ -103,21 +108,62 @@ def test_mistakes_are_the_surest_wrong_answers(runs):
         assert [one["probability"] for one in mistakes] == sorted((o["probability"] for o in mistakes), reverse=True)
 
 
-def test_the_blend_is_chosen_by_validation_and_joins_by_its_share(runs):
-    run = runs["transformer"]
+def test_a_pool_by_hand():
+    answers = {"a": np.array([[0.5, 0.5], [0.2, 0.8]]), "b": np.array([[0.9, 0.1], [0.2, 0.8]])}
+    # Odds of 1 and 9 make sqrt(9) = 3; odds of 1/4 twice, by 1 and 1/2, make 4 ** -1.5 = 1/8.
+    np.testing.assert_allclose(pooled(answers, {"a": 1.0, "b": 0.5}), [[3 / 4, 1 / 4], [1 / 9, 8 / 9]])
+    assert pooled(answers, {"b": 1.0}) is answers["b"]
+
+
+def test_weights_of_a_pool_are_the_best():
+    drawn = np.random.default_rng(0)
+    targets = drawn.integers(0, 3, 499)
+    # One tells much and is too sure of it by a factor of two, one tells less, one nothing.
+    told = {name: gain * np.eye(3)[targets] + drawn.normal(size=(499, 3)) for name, gain in (("b", 1.5), ("a", 0.5))}
+    answers = {"b": softmax(2 * told["b"], axis=1), "a": softmax(told["a"], axis=1)}
+    answers["c"] = softmax(-np.eye(3)[targets] + drawn.normal(size=(499, 3)), axis=1)  # the contrary
+
+    def cross_entropy(weights):
+        return -np.log(pooled(answers, weights)[np.arange(499), targets]).mean()
+
+    found = pool_weights(answers, targets)
+    assert found["b"] > 0.2
+    assert found["c"] == 0  # it would be below
+    for name, change in itertools.product("ab", (-0.05, 0.05)):
+        assert cross_entropy(found | {name: found[name] + change}) > cross_entropy(found)
+
+
+def test_a_blend_joins_runs_by_what_validation_tells(runs):
+    run = runs["blend"]
     classifier = sentiment.load(run)
-    assert classifier.bag_share == run.result["bag_share"]
-    assert runs["lstm"].result["bag_share"] is None
+    assert classifier.weights == run.result["weights"]
+    assert set(classifier.weights) == {"bag-of-words", "transformer", "pretrained"}
     texts = ["the film was great", "the film was not great"]
-    each = classifier.answers(texts)
-    for share, name in ((0.0, "transformer"), (1.0, "bag-of-words")):
-        alone = Classifier(classifier.labels, classifier.bag, classifier.network, share)
-        np.testing.assert_allclose(alone.joined(each), each[name], rtol=0, atol=1e-6)
-    # Halfway the odds are the roots of the products of the odds.
-    half = Classifier(classifier.labels, classifier.bag, classifier.network, 0.5).joined(each)
-    p, q = each.values()
-    odds = ((p[:, 1] / p[:, 0]) * (q[:, 1] / q[:, 0])) ** 0.5
-    np.testing.assert_allclose(half[:, 1] / half[:, 0], odds, rtol=1e-5)
+    for name in ("transformer", "pretrained"):
+        alone = sentiment.load(runs[name]).probabilities(texts)
+        np.testing.assert_allclose(classifier.answers(texts)[name], alone, rtol=0, atol=1e-6)
+    expected = pooled(classifier.answers(texts), run.result["weights"])
+    np.testing.assert_allclose(classifier.probabilities(texts), expected)
+    assert classifier.network is None
+    assert set(run.result["baselines"]) >= {"bag-of-words", "transformer", "pretrained"}
+
+
+def test_runs_that_cannot_be_blended_are_refused(qkv_cli, runs, table, tmp_path):
+    def refusal(*options) -> str:
+        answer = qkv_cli("run", "sentiment", "--data", table, *QUICK, *options, "--out", tmp_path / "run")
+        assert answer.code == 2
+        return " ".join(answer.err.split())
+
+    def blend(*paths) -> tuple[str, ...]:
+        return "--model", "blend", "--blended", ",".join(map(str, paths))
+
+    assert "there are no runs to blend. Expected --blended RUN,RUN" in refusal("--model", "blend")
+    assert "--model lstm takes no --blended" in refusal("--blended", "a")
+    transformer = runs["transformer"].path
+    assert "two readers would be called transformer" in refusal(*blend(transformer, transformer))
+    assert "has learned from other texts" in refusal(*blend(transformer), "--split-seed", 1)
+    assert "has learned from other texts" in refusal(*blend(transformer), "--cleaning", "none")
+    assert str(tmp_path / "nowhere") in refusal(*blend(tmp_path / "nowhere"))
 
 
 def test_company_and_order_change_no_answer(runs):

@@ -95,7 +95,7 @@ PRESETS: Mapping[str, Json] = {
         | {"steps": 300, "learning_rate": 1e-2, "warmup_steps": 20, "validate_every": 100, "log_every": 20},
     },
     "text": {"fit": {"steps": 12_000, "validate_every": 2000}},
-    "ngrams": {},
+    "ngrams": {"fit": {"patience": 15}},  # validations are close together and rise by chance
     "network-text": {"batch_size": 512, "fit": _NETWORK | {"epochs": 2, "validate_every": None}},
     "network-ngrams": {"batch_size": 512, "fit": _NETWORK | {"epochs": 8, "validate_every": None}},
 }

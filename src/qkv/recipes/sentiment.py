@@ -39,7 +39,20 @@ from qkv.recipes.sentiment_data import (
     read_known,
     read_unlabelled,
 )
-from qkv.recipes.sentiment_model import ENCODER, VOCABULARY, Classifier, Network, keep_encoder, tokens_in
+from qkv.recipes.sentiment_model import (
+    BAG,
+    BLENDED,
+    ENCODER,
+    VOCABULARY,
+    Classifier,
+    Network,
+    Reader,
+    keep_encoder,
+    keep_run,
+    pool_weights,
+    pooled,
+    tokens_in,
+)
 from qkv.recipes.sentiment_report import report
 from qkv.recipes.sentiment_show import Answer, seen, word_effects
 from qkv.train import FitConfig, RunFolder, class_scores, fit
@@ -53,8 +66,9 @@ _NONE = BeforeValidator(lambda steps: [step for step in steps if step not in (""
 class SentimentConfig(LabelledConfig):
     """Which texts are labelled, by which model, and how it is trained."""
 
-    model: Literal["bag-of-words", "lstm", "transformer", "pretrained"] = "lstm"
-    """The architecture; the bag of words is run beside each as its baseline."""
+    model: Literal["bag-of-words", "lstm", "transformer", "pretrained", "blend"] = "lstm"
+    """The architecture; the bag of words is run beside each as its baseline. `blend` joins the answers of finished
+    runs."""
     data: str = PHRASES
     """Texts with labels: `phrases` (generated), a named set such as `sentiment140`, or a CSV or TSV file."""
     cleaning: Annotated[tuple[Step, ...], _NONE, PARTED] = CLEANING  # pyright: ignore[reportAssignmentType]
@@ -73,8 +87,9 @@ class SentimentConfig(LabelledConfig):
     """Keep them as they are instead of tuning them."""
     encoder: str | None = None
     """Of `pretrained`: the folder of a published BERT."""
-    blend: bool = False
-    """Join the model's answers with those of the bag of words, in the shares that the validation part likes best."""
+    blended: Annotated[tuple[str, ...], _NONE, PARTED] = ()  # pyright: ignore[reportAssignmentType]
+    """Of `blend`: the folders of finished runs on the same data, parted by commas. Their answers and those of the bag
+    of words are joined by the weights that the validation part likes best."""
     bag_of_words: BagOfWordsConfig = BagOfWordsConfig()
     lstm: LSTMClassifierConfig = LSTMClassifierConfig()
     transformer: TransformerClassifierConfig = TransformerClassifierConfig()
@@ -87,6 +102,8 @@ class SentimentConfig(LabelledConfig):
             raise InputError(f"--model {self.model} takes no --encoder", expected="--model pretrained")
         if self.embeddings is not None and self.model not in ("lstm", "transformer"):
             raise InputError(f"--model {self.model} takes no --embeddings", expected="lstm or transformer")
+        if self.blended and self.model != "blend":
+            raise InputError(f"--model {self.model} takes no --blended", expected="--model blend")
         if self.tokens_per_batch < self.max_length:
             raise InputError(
                 "a batch has no room for the longest text",
@@ -140,6 +157,8 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
     config = validated(SentimentConfig, folder.config)
     if config.model == "pretrained" and config.encoder is None:
         raise InputError("there is no encoder to tune", expected="--encoder FOLDER, that of a published BERT")
+    if config.model == "blend" and not config.blended:
+        raise InputError("there are no runs to blend", expected="--blended RUN,RUN, finished runs on the same data")
     split = parts(config.data, config, reporter.say)
     folder.hold_to_data({part: fingerprint(getattr(split, part)) for part in ("train", "valid", "test")})
     labels = sorted({row.label for row in split.train})
@@ -152,20 +171,18 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
     )
     bag = BagOfWords(config.bag_of_words).fit(texts["train"], targets["train"])
     bag.save(folder.path)
-    network, trained = None, {"parameters": bag.parameters}
-    if config.model != "bag-of-words":
+    classifier, trained = Classifier(labels, {BAG: bag}, {BAG: 1.0}), {"parameters": bag.parameters}
+    if config.model == "blend":
+        classifier, trained = _blend(config, folder, classifier, texts["valid"], targets["valid"], reporter)
+    elif config.model != BAG:
         network, trained = _train(config, texts, targets, len(labels), folder, reporter, other_threads=other_threads)
-    classifier, share = Classifier(labels, bag, network, 0.0), None
-    if config.blend and network is not None:
-        share = _best_share(classifier, texts["valid"], targets["valid"])
-        classifier = replace(classifier, bag_share=share)
-        reporter.say(f"the bag of words has a share of {share:.0%} in the answers")
+        classifier = Classifier(labels, {config.model: network, BAG: bag}, {config.model: 1.0})
     reporter.say(f"judging the {len(split.test):,} test texts")
     each = classifier.answers(texts["test"])
-    said = classifier.joined(each)
+    said = pooled(each, classifier.weights)
     often = np.bincount(targets["train"], minlength=len(labels)) / len(targets["train"])
     beside = each | {"the most frequent label": np.tile(often, (len(split.test), 1))}
-    if share is None:  # the model's own answers are those that are judged
+    if len(classifier.weights) == 1:  # its answers are those that are judged
         del beside[config.model]
     judged = class_scores(said, targets["test"])
     result = {
@@ -176,7 +193,7 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
         "confusion": judged.confusion,
         "calibration": [asdict(one) for one in judged.calibration],
         "mistakes": _mistakes(split.test, said, targets["test"], labels),
-        "bag_share": share,
+        "weights": dict(classifier.weights),
         "texts": {name: len(getattr(split, name)) for name in _PARTS},
         "left_out": {"repeated": split.repeated, "contradicted": split.contradicted},
         "test_data": fingerprint(split.test),
@@ -269,20 +286,57 @@ def _train(
     }
 
 
+def _blend(
+    config: SentimentConfig,
+    folder: RunFolder,
+    alone: Classifier,
+    texts: Sequence[str],
+    targets: Int64[np.ndarray, " texts"],
+    reporter: Reporter,
+) -> tuple[Classifier, Json]:
+    """The runs of a configuration and the bag of words `alone`, joined by what the validation texts tell of them; and
+    what is to be told of that."""
+    readers, parameters = dict(alone.readers), 0
+    for given in config.blended:
+        run = RunFolder.open(Path(given)).finished()
+        name = run.path.resolve().name
+        _require_fit(run, folder)
+        if name in readers:
+            raise InputError(f"two readers would be called {name}", hint="another name for one of the folders")
+        keep_run(run.path, folder.path / BLENDED / name)
+        readers[name] = load(run)
+        parameters += run.result["parameters"]
+    together = Classifier(alone.labels, readers, {})
+    weights = pool_weights(together.answers(texts), targets)
+    reporter.say(f"weights: {', '.join(f'{name} {weight:.2f}' for name, weight in weights.items())}")
+    return replace(together, weights=weights), {"parameters": parameters}
+
+
+def _require_fit(run: Run, folder: RunFolder) -> None:
+    """Refuses to blend a run of another recipe, and one that may have learned from the texts by which others are
+    chosen or judged."""
+    if run.recipe != "sentiment":
+        raise InputError(f"{run.path} cannot be blended", expected="runs of sentiment", got=f"one of {run.recipe}")
+    same = ("data", "valid_share", "test_share", "split_seed", "cleaning")
+    theirs, ours = ({name: each[name] for name in same} for each in (run.config, folder.config))
+    if theirs != ours or files.read_json(run.path / "data.json") != files.read_json(folder.path / "data.json"):
+        raise InputError(
+            f"{run.path} has learned from other texts than are to be learned from here",
+            expected=f"the same as here: {_told(ours)}",
+            got=_told(theirs),
+        )
+
+
+def _told(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
+
+
 # -- judging ---------------------------------------------------------------------------------------------------------
 
 
 def _targets(rows: Sequence[Labelled], labels: Sequence[str]) -> Int64[np.ndarray, " texts"]:
     place = {label: number for number, label in enumerate(labels)}
     return np.array([place[row.label] for row in rows])
-
-
-def _best_share(classifier: Classifier, texts: Sequence[str], targets: Int64[np.ndarray, " texts"]) -> float:
-    """The share of the bag of words, in twentieths, with which the cross-entropy of joined answers is least."""
-    each = classifier.answers(texts)
-    shares = [twentieth / 20 for twentieth in range(21)]
-    joined = {share: replace(classifier, bag_share=share).joined(each) for share in shares}
-    return min(shares, key=lambda share: class_scores(joined[share], targets).cross_entropy)
 
 
 def _metrics(
@@ -335,17 +389,21 @@ def load(run: Run) -> Classifier:
     """
     config = validated(SentimentConfig, run.config)
     labels = files.read_json(run.path / "labels.json")["labels"]
-    bag = BagOfWords.load(run.path, config.bag_of_words)
-    if config.model == "bag-of-words":
-        return Classifier(labels, bag, None, 0.0)
-    tokens = tokens_in(run.path)
-    model = _build(config, run.path, len(labels), run.result.get("embedding_dim"), None)
-    try:
-        model.load_state_dict(RunFolder.open(run.path).load_weights())
-    except RuntimeError as error:
-        raise RunError("the weights are not those of this configuration", path=run.path) from error
-    network = Network(config.model, model.to(device()), tokens, config.max_length, config.fit.precision)
-    return Classifier(labels, bag, network, run.result["bag_share"] or 0.0)
+    readers: dict[str, Reader] = {BAG: BagOfWords.load(run.path, config.bag_of_words)}
+    if config.model == "blend":
+        parts_of_it = sorted((run.path / BLENDED).iterdir())
+        readers |= {path.name: load(RunFolder.open(path).finished()) for path in parts_of_it}
+    elif config.model != BAG:
+        tokens = tokens_in(run.path)
+        model = _build(config, run.path, len(labels), run.result.get("embedding_dim"), None)
+        try:
+            model.load_state_dict(RunFolder.open(run.path).load_weights())
+        except RuntimeError as error:
+            raise RunError("the weights are not those of this configuration", path=run.path) from error
+        readers[config.model] = Network(
+            config.model, model.to(device()), tokens, config.max_length, config.fit.precision
+        )
+    return Classifier(labels, readers, run.result["weights"])
 
 
 def evaluate(run: Run, data: str | None, reporter: Reporter) -> Json:

@@ -1,18 +1,20 @@
 """Classifiers of texts as the recipe sentiment has them: text in, probabilities out."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from scipy.special import softmax
+from jaxtyping import Float, Int64
+from scipy.optimize import minimize
+from scipy.special import logsumexp, softmax
 
 from qkv import files
 from qkv.data import TextBatches, Vocabulary
-from qkv.models import BagOfWords, BertClassifier, BertTokens, LSTMClassifier, TransformerClassifier
+from qkv.models import BertClassifier, BertTokens, LSTMClassifier, TransformerClassifier
 from qkv.models.bert import CONFIG, TOKENS
 from qkv.trace import record
 from qkv.train import autocast
@@ -20,6 +22,9 @@ from qkv.types import AttentionMap
 
 VOCABULARY, ENCODER = "vocabulary.json", "encoder"
 """Where a run keeps its tokens: a vocabulary of its own, or the folder of a published encoder without its weights."""
+
+BLENDED = "blended"
+"""Where a blend keeps the runs that it joins."""
 
 BAG = "bag-of-words"
 _POSITIONS = 8192  # in a batch that is read without gradients
@@ -85,44 +90,89 @@ class Network:
         return trace.maps(self.tokens.tokens(ids[0]))
 
 
+@runtime_checkable
+class Reader(Protocol):
+    """Whoever answers texts."""
+
+    def probabilities(self, texts: Sequence[str]) -> Probabilities:
+        """How likely each text has each label."""
+        ...
+
+
 @dataclass(frozen=True)
 class Classifier:
-    """A bag of words, and a network where there is one; `bag_share` tells how far the first counts beside the other."""
+    """Readers of texts, one of which answers, or several together.
+
+    Attributes:
+        readers: by their names; those that do not answer are there to be compared with.
+        weights: of the readers that answer; 1 of one alone.
+    """
 
     labels: Sequence[str]
-    bag: BagOfWords
-    network: Network | None
-    bag_share: float
+    readers: Mapping[str, Reader]
+    weights: Mapping[str, float]
+
+    @property
+    def network(self) -> Network | None:
+        """The network that answers, where one alone does."""
+        alone = self.readers[next(iter(self.weights))] if len(self.weights) == 1 else None
+        return alone if isinstance(alone, Network) else None
 
     def probabilities(self, texts: Sequence[str]) -> Probabilities:
         """How likely each text has each label."""
         if not texts:
             return np.empty((0, len(self.labels)))
-        if self.network is not None and self.bag_share == 0:
-            return self.network.probabilities(texts)
-        return self.joined(self.answers(texts))
+        return pooled({name: self.readers[name].probabilities(texts) for name in self.weights}, self.weights)
 
     def answers(self, texts: Sequence[str]) -> dict[str, Probabilities]:
-        """The probabilities of the network, if there is one, and of the bag of words, by their names."""
-        own = {} if self.network is None else {self.network.name: self.network.probabilities(texts)}
-        return own | {BAG: self.bag.probabilities(texts)}
-
-    def joined(self, answers: Mapping[str, Probabilities]) -> Probabilities:
-        """The probabilities of both as one: `softmax((1 - s) log p + s log q)`, `s` the share of the bag of words."""
-        if self.network is None:
-            return answers[BAG]
-        p, q = (np.log(np.maximum(answers[name], 1e-12)) for name in (self.network.name, BAG))
-        return softmax((1 - self.bag_share) * p + self.bag_share * q, axis=1)
+        """The probabilities of every reader."""
+        return {name: reader.probabilities(texts) for name, reader in self.readers.items()}
 
     def label(self, probabilities: Sequence[float]) -> str:
         """The most probable label."""
         return self.labels[int(np.argmax(probabilities))]
 
 
+def pooled(answers: Mapping[str, Probabilities], weights: Mapping[str, float]) -> Probabilities:
+    """The logarithmic opinion pool, `p` proportional to the product of `p_i ** w_i` (Genest and Zidek 1986).
+
+    >>> pooled({"a": np.array([[0.5, 0.5]]), "b": np.array([[0.9, 0.1]])}, {"a": 1.0, "b": 0.5})  # odds of 3 = sqrt(9)
+    array([[0.75, 0.25]])
+    """
+    if len(weights) == 1:
+        return answers[next(iter(weights))]
+    return softmax(sum(weight * _logs(answers[name]) for name, weight in weights.items()), axis=1)
+
+
+def pool_weights(answers: Mapping[str, Probabilities], targets: Int64[np.ndarray, " texts"]) -> dict[str, float]:
+    """The weights, none below zero, with which the pool of these answers has the least cross-entropy (convex)."""
+    logs = np.stack([_logs(one) for one in answers.values()])
+    true = logs[:, np.arange(len(targets)), targets]
+
+    def cross_entropy(weights: Float[np.ndarray, " readers"]) -> tuple[float, Float[np.ndarray, " readers"]]:
+        joined = np.einsum("i,itc->tc", weights, logs)
+        expected = np.einsum("tc,itc->it", softmax(joined, axis=1), logs)
+        return float((logsumexp(joined, axis=1) - weights @ true).mean()), (expected - true).mean(axis=1)
+
+    start = np.full(len(logs), 1 / len(logs))
+    found = minimize(cross_entropy, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(logs))
+    return dict(zip(answers, found.x.tolist(), strict=True))
+
+
+def _logs(probabilities: Probabilities) -> Probabilities:
+    return np.log(np.maximum(probabilities, 1e-12))
+
+
 def keep_encoder(published: Path, folder: Path) -> None:
     """Keeps of a published encoder what reads texts for it: its sizes and its tokens."""
     for name in (CONFIG, TOKENS):
         files.write_bytes(folder / ENCODER / name, files.require_file(published / name).read_bytes())
+
+
+def keep_run(finished: Path, folder: Path) -> None:
+    """Keeps a copy of a finished run: what it answers by, without how it came about."""
+    leave = shutil.ignore_patterns("state", "metrics.jsonl", "report.html")
+    shutil.copytree(finished, folder, ignore=leave, dirs_exist_ok=True)
 
 
 def tokens_in(folder: Path) -> Vocabulary | BertTokens:

@@ -58,10 +58,9 @@ def _called(run: Run) -> str:
         "lstm": "bidirectional LSTM",
         "transformer": "Transformer",
         "pretrained": "published encoder",
+        "blend": f"blend of {len(run.result['weights'])} readers",
     }
-    share = run.result["bag_share"]
-    beside = "" if share is None else f", joined with a bag of words that has {share:.0%} of the say,"
-    return names[run.config["model"]] + beside
+    return names[run.config["model"]]
 
 
 def _listed(labels: list[str]) -> str:
@@ -70,8 +69,7 @@ def _listed(labels: list[str]) -> str:
 
 def _scores(run: Run) -> Table:
     result = run.result
-    own = run.config["model"] + ("" if result["bag_share"] is None else " and bag-of-words")
-    rows: Mapping[str, Mapping[str, Any]] = {own: result["metrics"]} | result["baselines"]
+    rows: Mapping[str, Mapping[str, Any]] = {run.config["model"]: result["metrics"]} | result["baselines"]
     groups = [name for name in result["metrics"] if name.startswith("accuracy_")]
     shares = ["accuracy", *groups, "macro_f1"]
     header = ["", "accuracy", *(name.removeprefix("accuracy_").replace("_", " ") for name in groups), "macro F1"]
@@ -136,6 +134,8 @@ def facts(run: Run) -> dict[str, str]:
             "speed": f"{result['texts_per_second']:,.0f} texts a second",
             "weights taken from": f"step {result['best_step']:,}, validation loss {result['valid_loss']:.4f}",
         }
+    if len(result["weights"]) > 1:
+        found["weights"] = ", ".join(f"{name} {weight:.2f}" for name, weight in result["weights"].items())
     if "coverage" in result:
         found["pretrained vectors"] = f"{run.config['embeddings']}, {result['coverage']:.0%} of the tokens"
     return found | {"seed": str(run.seed)}
