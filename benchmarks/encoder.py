@@ -1,6 +1,6 @@
 """A Transformer encoder layer beside torch's, at batch 8: a training step, inference, inference in bfloat16.
 
-    python benchmarks/encoder_layer.py [--threads 2] [--rounds 5] [--json]
+    python benchmarks/encoder.py [--threads 2] [--rounds 5] [--json]
 
 A ratio says how many times as fast as `torch.nn.TransformerEncoderLayer` in float32 ours is, with the same arguments
 and weights; in inference torch takes its fused path. Exits with 1 where a bar is missed.
