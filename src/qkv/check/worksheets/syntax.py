@@ -31,8 +31,9 @@ from itertools import pairwise
 from qkv.check.worksheets.expressions import ReadingError, Source, Token
 from qkv.errors import unknown_name
 
-KINDS = ("permutation", "symmetric", "scalar")
-"""What a given name can be beside a matrix of a shape: `given P : permutation(n)`."""
+_SQUARE = ("permutation", "orthogonal", "symmetric")
+KINDS = (*_SQUARE, "scalar", "positive", "mask", "onehot", "distribution")
+"""What a given name can be beside an array of a shape: `given P : permutation(n)`, `given t : onehot(m)`."""
 
 _STATEMENTS = ("given", "let", "claim", "graph")
 _CLAUSES = ("by", "if", "for")
@@ -334,10 +335,10 @@ def _shape(reader: _Reader, tokens: Sequence[Token], after: int) -> tuple[str, t
     name = tree.func if isinstance(tree, ast.Call) else tree
     if not isinstance(name, ast.Name) or name.id not in KINDS:
         raise ReadingError(tokens[0].start, f"a shape such as (n, m) or (n,), or one of {', '.join(KINDS)}")
-    sizes = tree.args if isinstance(tree, ast.Call) else []
-    if len(sizes) != (name.id != "scalar"):
+    sizes, square = tree.args if isinstance(tree, ast.Call) else [], name.id in _SQUARE
+    if len(sizes) not in ((0,) if name.id == "scalar" else (1,) if square else (1, 2)):
         raise ReadingError(tokens[0].start, "scalar" if name.id == "scalar" else f"{name.id}(n)")
-    return name.id, tuple(sizes * 2)
+    return name.id, tuple(sizes * 2 if square else sizes)
 
 
 def _let(reader: _Reader, tokens: Sequence[Token], after: int) -> Let:
