@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from qkv.check.worksheets.arithmetic import shape_text
+from qkv.check.worksheets.arithmetic import shape_text, whole
 from qkv.check.worksheets.evaluate import Evaluator, line
 from qkv.check.worksheets.expressions import calls
 from qkv.check.worksheets.syntax import Claim
@@ -37,7 +37,7 @@ def judge(claim: Claim, scope: Scope) -> Verdict | None:
         return None
     call, others = concluded[0], [link for link in claim.links if link is not concluded[0]]
     outermost = isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in CONCLUSIONS
-    if not isinstance(call, ast.Call) or not outermost or len(concluded) > 1 or len(others) != 1:
+    if not isinstance(call, ast.Call) or not outermost or len(others) != 1:
         raise UnusableError(
             f"{', '.join(sorted(calls(call) & CONCLUSIONS))} stands alone on one side", hint="strongest(A, row 1) = 3"
         )
@@ -124,19 +124,8 @@ def _number(value: Value) -> str:
 
 def _ranking(call: ast.Call, other: ast.expr, scope: Scope) -> Verdict:
     """Which entry is the strongest, the second, the weakest; or all in their order."""
-    name = call.func.id if isinstance(call.func, ast.Name) else ""
-    words = {word.arg: word.value for word in call.keywords}
-    if len(call.args) != 1 or not words.keys() <= {"row", "column"} or len(words) > 1:
-        raise UnusableError(f"{name} takes a matrix and a row or column", hint=f"{name}(A, row 1) = 3")
-    named = _named(name, other, scope)
-
-    def rows(lane: Lane) -> np.ndarray:
-        value = scope.evaluator(lane)(call.args[0])
-        for word, place in words.items():
-            value = line(value, str(word), int(floats(scope.evaluator()(place))))
-        return np.atleast_2d(floats(value))
-
-    true = rows("true")
+    name = ast.unparse(call.func)
+    true, named = _rows(call, scope, "true"), _named(name, other, scope)
     if true.shape[:1] != named.shape[:1]:
         raise UnusableError(
             f"{name} of {len(true)} rows",
@@ -156,12 +145,30 @@ def _ranking(call: ast.Call, other: ast.expr, scope: Scope) -> Verdict:
         if named[row, column] != answers[row, column]
     ]
     return _other_lanes(
-        call, lambda lane: not _wrong(name, rows(lane), named), scope, entries=entries, cause=_cause(name, true, named)
+        call,
+        lambda lane: not _wrong(name, _rows(call, scope, lane), named),
+        scope,
+        entries=entries,
+        cause=_cause(name, true, named),
     )
+
+
+def _rows(call: ast.Call, scope: Scope, lane: Lane) -> np.ndarray:
+    """The rows that are ranked: all of a matrix, or the row or column that is named."""
+    words = {word.arg: word.value for word in call.keywords}
+    if len(call.args) != 1 or not words.keys() <= {"row", "column"} or len(words) > 1:
+        name = ast.unparse(call.func)
+        raise UnusableError(f"{name} takes a matrix and a row or column", hint=f"{name}(A, row 1) = 3")
+    value = scope.evaluator(lane)(call.args[0])
+    for word, place in words.items():
+        value = line(value, str(word), whole(scope.evaluator()(place), str(word)))
+    return np.atleast_2d(floats(value))
 
 
 def _named(name: str, node: ast.expr, scope: Scope) -> np.ndarray:
     """The places that are claimed, one row for each row that is judged."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in CONCLUSIONS:
+        return _answers(ast.unparse(node.func), _rows(node, scope, "true"))
     value = scope.evaluator()(node)
     if not isinstance(value, Exact) or value.denominator != 1:
         raise UnusableError(f"{name} is a place, counted from 1", got=ast.unparse(node))

@@ -22,6 +22,7 @@ _OPENING, _CLOSING = {"(": ")", "[": "]"}, {")", "]"}
 _BINARY = {"+", "-", "*", "/", "@", "**", "==", "!=", "<", ">", "<=", ">=", "and", "or"}
 _AFTER_VALUES = _BINARY - {"+", "-"} | {",", *_CLOSING}
 _WORDS = {"and", "or", "not", "if", "for", "in"}  # of Python's, those that a worksheet has too
+_TRUTH = {"True", "False"}  # 1 and 0
 _TYPED = {"−": "-", "–": "-", "’": "'", "\N{NO-BREAK SPACE}": " "}
 _MEANT = {
     "×": "* between numbers, @ between matrices",
@@ -169,7 +170,7 @@ def _tokens(text: str) -> Iterator[Token]:
             raise ReadingError(at, "a number with one point")
         if kind == "number":
             _number_fits(found[0], at)
-        if kind == "name" and keyword.iskeyword(found[0]) and found[0] not in _WORDS:
+        if kind == "name" and keyword.iskeyword(found[0]) and found[0] not in _WORDS | _TRUTH:
             raise ReadingError(at, f"a name ({found[0]} is a word of Python's)")
         if kind != "blank":
             yield Token(kind, found[0], at)
@@ -258,7 +259,9 @@ def _place(tree: ast.expr, piece: str, start: int) -> None:
             ends = node.end_col_offset or node.col_offset
             if not plain:
                 node.col_offset, ends = (_characters(piece, offset) for offset in (node.col_offset, ends))
-            if isinstance(node, ast.Constant):
+            if isinstance(node, ast.Constant) and isinstance(node.value, bool):
+                node.value = int(node.value)
+            elif isinstance(node, ast.Constant):
                 node.kind = piece[node.col_offset : ends]
             node.col_offset, node.end_col_offset = at, _ = start + node.col_offset, start + ends
         if depth > _DEPTH:

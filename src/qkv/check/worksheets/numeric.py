@@ -8,6 +8,7 @@ import numpy as np
 
 from qkv.check.worksheets.arithmetic import shape_text
 from qkv.check.worksheets.evaluate import Evaluator
+from qkv.check.worksheets.numeric_causes import likely_cause
 from qkv.check.worksheets.syntax import Claim
 from qkv.check.worksheets.values import Exact, UnusableError, Value, floats
 from qkv.check.worksheets.verdict import Known, Mark, Scope, Verdict
@@ -118,7 +119,9 @@ def _compared(claim: Claim, link: ast.expr, lanes: _Lanes, scope: Scope) -> tupl
     if "unit" in best:
         notes.append(f"Off by one unit in the last place, which is let pass: {_places(value.shape, best, 'unit')}.")
     followed = lanes.true if kind == "correct" else value if kind == "wrong" else lanes.followed
-    return Verdict(kind, entries, notes=notes, marks=marks), Known(lanes.true, value, followed, claim, kind)
+    cause = likely_cause(lanes.source, written, scope) if kind == "wrong" else None
+    named = (cause.name, cause.words) if cause else ("", "")
+    return Verdict(kind, entries, *named, notes=notes, marks=marks), Known(lanes.true, value, followed, claim, kind)
 
 
 def _same(claim: Claim, link: ast.expr, lanes: _Lanes, scope: Scope) -> tuple[Verdict, Known]:

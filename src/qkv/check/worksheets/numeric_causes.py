@@ -1,0 +1,439 @@
+"""Why a number is wrong: likely causes, each tried by recomputing what was claimed.
+
+Three kinds of trial. The expression is edited as people misread it, and computed. Or one value on the way is bent as
+people slip (an entry's sign, a term of a dot product, digits rounded too early), and the rest is computed from it. Or
+the claimed entries alone tell: exchanged, a row repeated, digits swapped, the decimal point moved.
+"""
+
+import ast
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from qkv.check.worksheets.edited import Edited, Known, edits, expressions, inlined
+from qkv.check.worksheets.evaluate import Evaluator
+from qkv.check.worksheets.values import Exact, UnusableError, Value, floats
+from qkv.check.worksheets.verdict import Lane, Scope
+from qkv.check.worksheets.written import Written
+
+CAUSES = {
+    "another function": "another function of the same values",
+    "another index": "a neighbouring entry or row, or a column for a row",
+    "another operand": "another matrix of the same shape",
+    "another scale": "scaled by the root of another size",
+    "base of the exponential": "a power of 2 or 10 for one of e",
+    "base of the logarithm": "to base 2 or 10",
+    "decimal point": "moved by a place or two",
+    "digits swapped": "two neighbouring digits exchanged",
+    "dropped term": "a product missing from a dot product, a number from a sum",
+    "entries exchanged": "two entries stand in each other's place",
+    "factor": "off by a factor: 2, 1/2, a size",
+    "factor left out": "a factor of a product",
+    "function left out": "the argument in the place of the function",
+    "mean": "a sum for a mean, or the other way round",
+    "no scale": "a scale such as 1/sqrt(d) forgotten",
+    "not normalised": "not divided by the sum",
+    "operands swapped": "the operands of a product in the other order",
+    "operation": "multiplied for divided, added for multiplied, and so on",
+    "other axis": "summed along, or divided by the sums of, the other axis",
+    "power": "a square for the number itself, or the other way round",
+    "product entry by entry": "in the place of a matrix product",
+    "query and key swapped": "K @ Q.T for Q @ K.T",
+    "rounded too early": "digits dropped on the way",
+    "row repeated": "a row written down again for the next",
+    "rows exchanged": "two rows stand in each other's place",
+    "scaled by d": "divided by d, not by its root",
+    "sign": "of all, or of a term",
+    "sign of an entry": "one entry has the other sign",
+    "softmax over columns": "normalised down the columns for along the rows",
+    "term left out": "one of a sum",
+    "term taken twice": "one of a sum",
+    "transposed operand": "a matrix stands transposed",
+}
+"""The causes that wrong numbers can be found to have, and what they are."""
+
+_SECONDS, _PAIRED, _SIZE = 1.0, 40, 100  # for one claim; edits that are paired; entries of a value that is bent
+_SAME = 1e-9
+_LANES: tuple[Lane, ...] = ("claimed", "followed", "true")
+_POINTS = (1, -1, 2, -2)
+_DECIMALS = (0, 1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A name out of `CAUSES`, and in words what was done; `units` entries are then off by one in the last place."""
+
+    name: str
+    words: str
+    units: int = 0
+
+
+def likely_cause(source: ast.expr, written: Written, scope: Scope) -> Cause | None:
+    """The likeliest mistake that gives what was written in the place of the value of `source`; None if none is found.
+
+    Args:
+        source: the expression that says what is to be computed.
+        written: what was claimed, with an entry that is wrong.
+        scope: what was known there.
+    """
+    tree = inlined(source, scope.functions)
+    used = scope.used(tree).values()
+    lanes: list[_Lane] = []
+    for place, lane in enumerate(_LANES):
+        if all(any(getattr(known, lane) is not getattr(known, other) for known in used) for other in _LANES[:place]):
+            with contextlib.suppress(UnusableError):
+                lanes.append(_Lane.of(tree, scope.evaluator(lane)))
+    search = _Search(tree, written, [lane for lane in lanes if lane.value.shape == written.value.shape])
+    stages = [search.entries, search.edited, search.slips, search.rounded, search.partly, search.paired]
+    if len(written.leaves) == 1:  # of a number alone, digits say little: what people misread comes first
+        stages = [search.edited, search.slips, search.entries, search.rounded, search.paired]
+    for stage in stages:
+        found = min(stage(), key=lambda cause: cause.units, default=None)
+        if found is not None:
+            return found
+    return None
+
+
+# -- computing otherwise -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Recorder(Evaluator):
+    """Keeps what each part of an expression comes to."""
+
+    parts: dict[int, Value] = field(default_factory=dict)
+
+    def __call__(self, node: ast.expr) -> Value:
+        self.parts[id(node)] = value = super().__call__(node)
+        return value
+
+
+@dataclass(frozen=True)
+class _Bent(Evaluator):
+    """Takes other values for some parts."""
+
+    bent: Mapping[int, Value] = field(default_factory=dict)
+
+    def __call__(self, node: ast.expr) -> Value:
+        value = self.bent.get(id(node))
+        return super().__call__(node) if value is None else value
+
+
+@dataclass(frozen=True)
+class _Rounding(Evaluator):
+    """Rounds, or cuts off, every value on the way to so many decimals, the exponentials of softmax among them."""
+
+    cut: Callable[[np.ndarray], np.ndarray] = np.round
+
+    def __call__(self, node: ast.expr) -> Value:
+        if isinstance(node, (ast.Constant, ast.Name, ast.List, ast.UnaryOp)):
+            return super().__call__(node)
+        rounded = _rounded_softmax(node, self, self.cut)
+        return self.cut(floats(super().__call__(node))) if rounded is None else rounded
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """An expression computed from one set of values, with what each of its parts comes to."""
+
+    evaluate: Evaluator
+    parts: Mapping[int, Value]
+    value: Value
+
+    @classmethod
+    def of(cls, tree: ast.expr, evaluate: Evaluator) -> "_Lane":
+        recorder = _Recorder(evaluate.values, evaluate.functions, evaluate.tick)
+        value = recorder(tree)
+        return cls(evaluate, recorder.parts, value)
+
+    def bent(self, tree: ast.expr, part: ast.expr, value: np.ndarray) -> Value:
+        """What the expression comes to where one part of it comes to `value`."""
+        return _Bent(self.evaluate.values, {}, self.evaluate.tick, bent={id(part): value})(tree)
+
+
+def _rounded_softmax(node: ast.expr, evaluate: Evaluator, cut: Callable[[np.ndarray], np.ndarray]) -> Value | None:
+    """Softmax of rounded exponentials; None for other expressions."""
+    if not isinstance(node, ast.Call) or ast.unparse(node.func) != "softmax" or len(node.args) != 1:
+        return None
+    axis = next((word.value for word in node.keywords if word.arg == "axis"), ast.Constant(-1))
+    values = floats(evaluate(node.args[0]))
+    along = 0 if ast.unparse(axis) in ("0", "-2", "rows", "queries") else -1
+    with np.errstate(all="ignore"):
+        raised = cut(np.exp(values))
+        return raised / raised.sum(axis=along, keepdims=True)
+
+
+# -- the search --------------------------------------------------------------------------------------------------------
+
+
+class _Search:
+    """Tries mistakes on one claim."""
+
+    def __init__(self, tree: ast.expr, written: Written, lanes: Sequence[_Lane]):
+        self.tree, self.written, self.lanes = tree, written, lanes
+        self.claimed = floats(written.value)
+        self.ends = time.monotonic() + _SECONDS
+        self.known = []
+        for lane in lanes:
+            shapes = {name: value.shape for name, value in lane.evaluate.values.items()}
+            self.known.append(Known(shapes, {part: value.shape for part, value in lane.parts.items()}))
+        self.wrong = [
+            place
+            for place in range(len(written.leaves))
+            if all(written.agrees(lane.value)[place] == "wrong" for lane in lanes)
+        ]
+
+    def edited(self) -> Iterator[Cause]:
+        """The expression edited, and all entries as that gives them."""
+        for edit, value in self._edited():
+            if (units := self._units(value)) is not None:
+                yield Cause(edit.cause, str(edit), units)
+
+    def partly(self) -> Iterator[Cause]:
+        """The expression edited, where that explains all entries that are wrong, and the others are right."""
+        if len(self.wrong) < 2:
+            return
+        for edit, value in self._edited():
+            units = self._units(value, self.wrong)
+            if units is not None:
+                yield Cause(edit.cause, f"{edit}, for {len(self.wrong)} of the entries", units)
+
+    def paired(self) -> Iterator[Cause]:
+        """Two edits at once; the first is named."""
+        for lane, known in zip(self.lanes[:1], self.known, strict=False):
+            firsts = list(edits(self.tree, known))[:_PAIRED]
+            for first in firsts:
+                with contextlib.suppress(UnusableError):
+                    between = _Lane.of(first.tree, lane.evaluate)
+                    shapes = {part: value.shape for part, value in between.parts.items()}
+                    for second in [*edits(first.tree, Known(known.shapes, shapes))][:_PAIRED]:
+                        value = self._value(lane, second.tree)
+                        if value is not None and self._units(value) == 0:
+                            yield Cause(first.cause, f"{first}, and then {second}")
+                            return
+
+    def _edited(self) -> Iterator[tuple[Edited, Value]]:
+        tried = set()
+        for lane, known in zip(self.lanes, self.known, strict=True):
+            for edit in edits(self.tree, known):
+                if self._over():
+                    return
+                told = (id(lane), edit.cause, ast.unparse(edit.old), ast.unparse(edit.new))
+                value = None if told in tried else self._value(lane, edit.tree)
+                tried.add(told)
+                if value is not None:
+                    yield edit, value
+
+    def _value(self, lane: _Lane, tree: ast.expr) -> Value | None:
+        try:
+            value = lane.evaluate(tree)
+        except UnusableError:
+            return None
+        if value.shape == self.claimed.shape[::-1] != self.claimed.shape or value.shape != self.claimed.shape:
+            return None
+        return value
+
+    def _units(self, value: Value, places: Sequence[int] | None = None) -> int | None:
+        """How many entries are off by one in the last place; None where more than that is."""
+        agreed = self.written.agrees(value)
+        agreed = agreed if places is None else [agreed[place] for place in places]
+        return None if "wrong" in agreed else agreed.count("unit")
+
+    def _over(self) -> bool:
+        return time.monotonic() > self.ends
+
+    # -- one value on the way bent -------------------------------------------------------------------------------------
+
+    def slips(self) -> Iterator[Cause]:
+        """The sign of an entry, a term of a dot product or of a sum, and the rest computed from it."""
+        for lane in self.lanes:
+            for part in _distinct(self.tree):
+                for cause, words, value in _slips(part, lane.parts):
+                    if self._over():
+                        return
+                    with contextlib.suppress(UnusableError):
+                        units = self._units_of(lane.bent(self.tree, part, value))
+                        if units is not None:
+                            yield Cause(cause, words, units)
+
+    def rounded(self) -> Iterator[Cause]:
+        """Digits dropped on the way, of one value or of all."""
+        for lane in self.lanes:
+            for decimals in _DECIMALS[::-1]:
+                for verb, cut in _cuts(decimals):
+                    told = f"{verb} to {decimals} decimal{'s' * (decimals != 1)}"
+                    for part in _distinct(self.tree):
+                        if part is self.tree and _rounded_softmax(part, lane.evaluate, cut) is None:
+                            continue
+                        with contextlib.suppress(UnusableError):
+                            bent = _rounded_softmax(part, lane.evaluate, cut)
+                            what = f"the exponentials of `{ast.unparse(part)}` were"
+                            if bent is not None:
+                                units = self._units_of(lane.bent(self.tree, part, floats(bent)))
+                                if units is not None:
+                                    yield Cause("rounded too early", f"{what} {told}", units)
+                            value = cut(floats(lane.parts[id(part)]))
+                            units = self._units_of(lane.bent(self.tree, part, value))
+                            if units is not None:
+                                yield Cause("rounded too early", f"`{ast.unparse(part)}` was {told}", units)
+                    with contextlib.suppress(UnusableError):
+                        evaluate = _Rounding(lane.evaluate.values, {}, lane.evaluate.tick, cut=cut)
+                        units = self._units_of(evaluate(self.tree))
+                        if units is not None:
+                            yield Cause("rounded too early", f"every value on the way was {told}", units)
+
+    def _units_of(self, value: Value) -> int | None:
+        if value.shape != self.claimed.shape or np.isnan(floats(value)).any():
+            return None
+        return self._units(value)
+
+    # -- the entries alone ---------------------------------------------------------------------------------------------
+
+    def entries(self) -> Iterator[Cause]:
+        """What the claimed numbers tell beside the right ones."""
+        for lane in self.lanes:
+            true, agreed = floats(lane.value), self.written.agrees(lane.value)
+            wrong = [place for place, one in enumerate(agreed) if one == "wrong"]
+            yield from self._exchanged(true, wrong)
+            yield from self._rows(true, wrong)
+            if len(wrong) == 1:
+                yield from self._alone(true, wrong[0])
+            turned = self._units(_like(lane.value, -true))
+            if turned is not None:
+                yield Cause("sign", "all of it has the other sign", turned)
+
+    def _exchanged(self, true: np.ndarray, wrong: Sequence[int]) -> Iterator[Cause]:
+        if len(wrong) == 2:
+            moved = true.ravel().copy()
+            moved[wrong] = moved[wrong[::-1]]
+            units = self._units(moved.reshape(true.shape))
+            if units is not None:
+                told = " and ".join(self._place(place) for place in wrong)
+                yield Cause("entries exchanged", f"entries {told} stand in each other's place", units)
+
+    def _rows(self, true: np.ndarray, wrong: Sequence[int]) -> Iterator[Cause]:
+        if true.ndim != 2:
+            return
+        rows = sorted({place // true.shape[1] for place in wrong})
+        if len(rows) == 2:
+            moved = true.copy()
+            moved[rows] = moved[rows[::-1]]
+            units = self._units(moved)
+            if units is not None:
+                yield Cause(
+                    "rows exchanged", f"rows {rows[0] + 1} and {rows[1] + 1} stand in each other's place", units
+                )
+        if len(rows) == 1:
+            for other in {rows[0] - 1, rows[0] + 1} & set(range(len(true))):
+                moved = true.copy()
+                moved[rows[0]] = true[other]
+                units = self._units(moved)
+                if units is not None:
+                    yield Cause("row repeated", f"row {rows[0] + 1} is row {other + 1} again", units)
+
+    def _alone(self, true: np.ndarray, place: int) -> Iterator[Cause]:
+        """One entry that is wrong: its sign, its digits, its point."""
+        claimed, right, where = self.claimed.ravel()[place], true.ravel()[place], self._place(place)
+        for name, number, words in (
+            ("sign of an entry", -right, f"entry {where} has the other sign"),
+            *(("decimal point", right * 10.0**step, f"the point of entry {where} is moved") for step in _POINTS),
+        ):
+            moved = true.ravel().copy()
+            moved[place] = number
+            units = self._units(moved.reshape(true.shape))
+            if units is not None and claimed and right:
+                yield Cause("sign" if name == "sign of an entry" and true.size == 1 else name, words, units)
+        if _digits_swapped(self.written.leaves[place], self.written.units[place], right):
+            yield Cause("digits swapped", f"two digits of entry {where} are exchanged")
+
+    def _place(self, place: int) -> str:
+        columns = self.claimed.shape[-1] if self.claimed.ndim else 1
+        return f"({place // columns + 1}, {place % columns + 1})"
+
+
+def _distinct(tree: ast.expr) -> list[ast.expr]:
+    """The parts of an expression that have a value that can be wrong, each once."""
+    found = {id(part): part for part in expressions(tree) if not isinstance(part, ast.Constant)}
+    return list(found.values())
+
+
+def _cuts(decimals: int) -> list[tuple[str, Callable[[np.ndarray], np.ndarray]]]:
+    size = 10.0**decimals
+    return [
+        ("rounded", lambda values: np.round(values, decimals)),
+        ("cut off", lambda values: np.trunc(values * size) / size),
+    ]
+
+
+def _slips(part: ast.expr, parts: Mapping[int, Value]) -> Iterator[tuple[str, str, np.ndarray]]:
+    """A value with one slip in it, and what the slip was."""
+    value = floats(parts[id(part)])
+    told = ast.unparse(part)
+    if value.size > _SIZE:
+        return
+    for place, terms in enumerate(_terms(part, parts)):
+        where = f"entry {_where(value.shape, place)} of `{told}`" if value.ndim else f"`{told}`"
+        for number, term in enumerate(terms.tolist(), start=1):
+            if not term:
+                continue
+            for cause, count, words in (("dropped term", 1, "lacks"), ("sign", 2, "has the other sign in")):
+                moved = value.ravel().copy()
+                moved[place] -= count * term
+                yield cause, f"{where} {words} term {number} of its sum, {term:.4g}", moved.reshape(value.shape)
+    if value.ndim and not isinstance(part, ast.List):
+        for place, number in enumerate(value.ravel().tolist()):
+            if number:
+                moved = value.ravel().copy()
+                moved[place] = -number
+                where = _where(value.shape, place)
+                yield "sign of an entry", f"entry {where} of `{told}` has the other sign", moved.reshape(value.shape)
+
+
+def _terms(part: ast.expr, parts: Mapping[int, Value]) -> Iterator[np.ndarray]:
+    """What is summed for each entry of a matrix product, a dot product or a sum of all."""
+    name = part.func.id if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) else ""
+    if isinstance(part, ast.BinOp) and isinstance(part.op, ast.MatMult):
+        operands = [part.left, part.right]
+    elif isinstance(part, ast.Call) and name == "dot":
+        operands = part.args
+    elif isinstance(part, ast.Call) and name == "sum" and len(part.args) == 1 and not part.keywords:
+        yield floats(parts[id(part.args[0])]).ravel()
+        return
+    else:
+        return
+    left, right = (floats(parts[id(operand)]) for operand in operands)
+    rows = np.atleast_2d(left)
+    columns = right[:, None] if right.ndim == 1 else right
+    for row in rows:
+        for column in columns.T:
+            yield row * column
+
+
+def _where(shape: tuple[int, ...], place: int) -> str:
+    columns = shape[-1] if shape else 1
+    return f"({place // columns + 1}, {place % columns + 1})"
+
+
+def _like(value: Value, numbers: np.ndarray) -> Value:
+    """The negative of `value`, exact where it is."""
+    return (
+        Exact(np.asarray(-value.numerators, dtype=object), value.denominator) if isinstance(value, Exact) else numbers
+    )
+
+
+def _digits_swapped(leaf: ast.expr, unit: float, right: float) -> bool:
+    """Whether two neighbouring digits of what was written, exchanged, give the right number."""
+    while isinstance(leaf, ast.UnaryOp):
+        leaf = leaf.operand
+    text = (leaf.kind or "") if isinstance(leaf, ast.Constant) else ""
+    size = 0.0 if np.isnan(unit) else unit / 2
+    for place, (one, other) in enumerate(pairwise(text)):
+        if one.isdigit() and other.isdigit() and one != other:
+            swapped = text[:place] + other + one + text[place + 2 :]
+            if abs(float(swapped) - abs(right)) <= size + _SAME:
+                return True
+    return False
