@@ -553,6 +553,34 @@ class Report:
         return render("html", self)
 
 
+@dataclass(frozen=True)
+class Parity(Report):
+    """What a module was found to have in common with a reference.
+
+    Attributes:
+        reference: what it was compared with.
+        mapping: for each of its parameters the reference's, as an expression.
+        cause: the likely cause by the name that the check has for it, `explanation` in words.
+        where: what it first goes wrong at, such as a gate.
+        line, instead: the line of the reference's formula, and what the module computes there.
+    """
+
+    reference: str = ""
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    cause: str = ""
+    explanation: str = ""
+    where: str = ""
+    line: str = ""
+    instead: str = ""
+
+    def document(self) -> Json:
+        own = ("reference", "cause", "explanation", "where", "line", "instead")
+        return super().document() | {"mapping": dict(self.mapping)} | {name: getattr(self, name) for name in own}
+
+    def _repr_html_(self) -> str:
+        return render("html", self)
+
+
 Renderer = Callable[[Any], str]
 _renderers: dict[tuple[str, type], Renderer] = {}
 

@@ -49,7 +49,7 @@ def subject(thing: Any, arguments: Sequence[Any], title: str) -> Subject:
             gradients.
     """
     if inspect.isclass(thing) and not issubclass(thing, torch.autograd.Function):
-        thing = _guarded(title, thing)
+        thing = guarded(title, thing)
     if isinstance(thing, nn.Module):
         return _first_that_runs(lambda exact: _of_module(thing, arguments, title, exact), title)
     if inspect.isclass(thing):
@@ -113,14 +113,15 @@ class RaisedError(InputError):
     """An error that the code raised; the file and line are its own."""
 
 
-def _guarded(title: str, call: Callable[..., Any], *arguments: Any) -> Any:
+def guarded(title: str, call: Callable[..., Any], *arguments: Any) -> Any:
     """What a call of anyone's code returns; its errors become ours, with the place where they arose."""
     try:
         return call(*arguments)
     except QkvError:
         raise
     except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        frame = next((one for one in reversed(frames) if "site-packages" not in one.filename), frames[-1])
         words = " ".join(str(error).split())
         raise RaisedError(
             f"{title} raises {type(error).__name__}{': ' * bool(words)}{words}", path=frame.filename, line=frame.lineno
@@ -143,7 +144,7 @@ def _of_arrays(function: Callable[..., Any], arguments: Sequence[Any], title: st
     where = f"{title}(parameters)"
 
     def call(at: Mapping[str, np.ndarray]) -> tuple[Any, Any]:
-        returned = _guarded(title, function, {name: value.copy() for name, value in at.items()}, *rest)
+        returned = guarded(title, function, {name: value.copy() for name, value in at.items()}, *rest)
         if not (isinstance(returned, tuple) and len(returned) == 2):
             raise InputTypeError(
                 f"{where} returns something else",
@@ -242,11 +243,11 @@ def _of_class(thing: Any, arguments: Sequence[Any], title: str, exact: bool) -> 
 
     def loss(at: Mapping[str, np.ndarray]) -> float | complex:
         put(at)
-        return _number(_guarded(f"{title}.loss", own.loss, *arguments), f"{title}.loss()")
+        return _number(guarded(f"{title}.loss", own.loss, *arguments), f"{title}.loss()")
 
     def gradients(at: Mapping[str, np.ndarray]) -> dict[str, np.ndarray | None]:
         loss(at)
-        returned = _guarded(where, own.backward, *arguments[:takes])
+        returned = guarded(where, own.backward, *arguments[:takes])
         claimed = getattr(own, "gradients", None) if returned is None else returned
         found = _claimed(claimed, at, where)
         return {name: None if array is None else array.copy() for name, array in found.items()}
@@ -290,7 +291,7 @@ def _by_autograd(
 
     def forward(at: Mapping[str, np.ndarray]) -> Tensor:
         _put(tensors, at, seen)
-        return _scalar(_guarded(title, call, *passed), title, notes)
+        return _scalar(guarded(title, call, *passed), title, notes)
 
     def loss(at: Mapping[str, np.ndarray]) -> float:
         with torch.no_grad():
@@ -302,7 +303,7 @@ def _by_autograd(
             if not value.requires_grad:
                 return dict.fromkeys(tensors)
             leaves = list(tensors.values())
-            found = _guarded(title, lambda: torch.autograd.grad(value, leaves, allow_unused=True))
+            found = guarded(title, lambda: torch.autograd.grad(value, leaves, allow_unused=True))
         return {
             name: None if gradient is None else gradient.detach().cpu().numpy().copy()
             for name, gradient in zip(tensors, found, strict=True)
@@ -321,7 +322,7 @@ def _of_hand_written_module(
 
     def call(at: Mapping[str, np.ndarray]) -> tuple[Any, Any]:
         _put(held, at, seen)
-        return _guarded(where, by_hand, *arguments)
+        return guarded(where, by_hand, *arguments)
 
     def gradients(at: Mapping[str, np.ndarray]) -> dict[str, np.ndarray | None]:
         return {
