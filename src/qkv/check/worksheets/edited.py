@@ -17,17 +17,15 @@ _REDUCED = ("max", "mean", "min", "sum")
 
 @dataclass(frozen=True)
 class Edited:
-    """An expression that was computed in the place of another.
+    """A part of an expression that was taken for another.
 
     Attributes:
         cause: the name of the mistake.
-        tree: the whole expression as edited.
-        old: the part of it that the mistake was made in, as it should be.
+        old: the part as it should be.
         new: as it was taken.
     """
 
     cause: str
-    tree: ast.expr
     old: ast.expr
     new: ast.expr
 
@@ -51,7 +49,7 @@ def edits(tree: ast.expr, known: Known) -> Iterator[Edited]:
     for stage in (_scales, _softmaxes, _products, _signs, _functions, _terms, _axes, _places, _operands, _factors):
         for node in expressions(tree):
             for cause, new in stage(node, known):
-                yield Edited(cause, exchanged(tree, node, new), node, new)
+                yield Edited(cause, node, new)
 
 
 def expressions(tree: ast.expr) -> Iterator[ast.expr]:

@@ -1,6 +1,7 @@
 """Expressions of numbers, evaluated: a walk over the tree, nothing of it as Python."""
 
 import ast
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -151,7 +152,7 @@ class Evaluator:
         place = next((word for word in ("row", "column") if word in options), None)
         if place is not None and arguments:
             arguments[0] = line(arguments[0], place, options.pop(place))
-        signature = inspect.signature(function)
+        signature = _signature(function)
         try:
             bound = signature.bind(*arguments, **options)
         except TypeError as error:
@@ -188,6 +189,9 @@ def line(value: Value, which: str, place: int) -> Value:
             value.numerators[place - 1] if which == "row" else value.numerators[:, place - 1], value.denominator
         )
     return value[place - 1] if which == "row" else value[:, place - 1]
+
+
+_signature = functools.cache(inspect.signature)
 
 
 def _spelled(signature: inspect.Signature) -> str:

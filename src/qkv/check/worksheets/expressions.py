@@ -142,15 +142,26 @@ def unit(node: ast.Constant) -> Fraction | None:
 
 def names(node: ast.AST) -> set[str]:
     """The names in an expression but those of functions that it calls."""
-    called = {id(below.func) for below in ast.walk(node) if isinstance(below, ast.Call)}
-    return {below.id for below in ast.walk(node) if isinstance(below, ast.Name) and id(below) not in called}
+    called = {id(below.func) for below in parts(node) if isinstance(below, ast.Call)}
+    return {below.id for below in parts(node) if isinstance(below, ast.Name) and id(below) not in called}
 
 
 def calls(node: ast.AST) -> set[str]:
     """The names of the functions that an expression calls."""
-    return {
-        below.func.id for below in ast.walk(node) if isinstance(below, ast.Call) and isinstance(below.func, ast.Name)
-    }
+    functions = (below.func for below in parts(node) if isinstance(below, ast.Call))
+    return {function.id for function in functions if isinstance(function, ast.Name)}
+
+
+def parts(node: ast.AST) -> Iterator[ast.AST]:
+    """What an expression is made of, but for the numbers in it."""
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.List, ast.Tuple)):
+            waiting += [entry for entry in node.elts if not isinstance(entry, ast.Constant)]
+        elif not isinstance(node, ast.Constant):
+            waiting += ast.iter_child_nodes(node)
+            yield node
 
 
 # -- tokens ------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Iterator, Sequence
-from itertools import product
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from qkv.check.worksheets.written import Agreement, Written, is_written
 from qkv.types import Entry
 from qkv.types import Verdict as Kind
 
-_MIXED = 4  # names of which some may be taken as rounded, some not
+_SHAKEN, _MARGIN = 16, 1.25  # how often rounded values are shaken, and what is given beyond what that showed
 _TOLD = 4  # entries that a note names
 _SAME = 1e-9
 
@@ -29,7 +29,9 @@ def judge(claim: Claim, scope: Scope) -> Verdict | None:
         return None
     if len(claim.links) == 1 or any(isinstance(link, (ast.Compare, ast.BoolOp)) for link in links):
         return None
-    source = next((link for link in links if not is_written(link)), None)
+    formulas = [link for link in links if not is_written(link)]
+    # `claim y = A @ V = [..]` of a known y: what is written down is judged by the formula, and so is y.
+    source = next((link for link in formulas if link is not claim.links[0]), formulas[0] if formulas else None)
     if source is None:
         raise UnusableError(
             f"nothing says what {claim.defines or 'it'} should be", hint=f"claim {claim.name} = EXPRESSION = VALUE"
@@ -57,6 +59,7 @@ class _Lanes:
         self.source, self.scope = source, scope
         self.used = scope.used(source)
         self.mistaken = sorted(name for name, known in self.used.items() if known.kind in ("wrong", "carried"))
+        self.rounded = any(known.rough is not None for known in self.used.values())
         self.true = scope.evaluator()(source)
         self.claimed = self._otherwise(scope.evaluator("claimed")) if self._differ("claimed") else self.true
         self.followed = self._otherwise(scope.evaluator("followed")) if self.mistaken else self.true
@@ -65,14 +68,19 @@ class _Lanes:
         yield self.claimed
         yield self.followed
 
-    def mixed(self) -> Iterator[Value]:
-        """From some values as they were rounded and some with all digits."""
-        names = [name for name, known in self.used.items() if known.claimed is not known.followed][:_MIXED]
-        for lanes in product(("claimed", "followed"), repeat=len(names)):
-            if len(set(lanes)) > 1:
-                chosen = {name: getattr(self.used[name], lane) for name, lane in zip(names, lanes, strict=True)}
-                plain = self.scope.evaluator("followed")
-                yield self._otherwise(Evaluator({**plain.values, **chosen}, plain.functions, plain.tick))
+    def room(self) -> np.ndarray:
+        """How far the value may lie from what follows from the values claimed above, since those were rounded."""
+        rough = {name: known.rough for name, known in self.used.items() if known.rough is not None}
+        plain, random = self.scope.evaluator("claimed"), np.random.default_rng(self.scope.seed)
+        room = np.zeros(self.true.shape)
+        for _ in range(_SHAKEN if rough else 0):
+            shaken = {
+                name: floats(self.used[name].claimed) + random.choice([-1, 1], size.shape) * size
+                for name, size in rough.items()
+            }
+            value = self._otherwise(replace(plain, values={**plain.values, **shaken}))
+            room = np.fmax(room, np.abs(floats(value) - floats(self.claimed)))
+        return _MARGIN * room
 
     def _differ(self, lane: str) -> bool:
         return any(getattr(known, lane) is not known.true for known in self.used.values())
@@ -98,9 +106,8 @@ def _compared(claim: Claim, link: ast.expr, lanes: _Lanes, scope: Scope) -> tupl
     if "wrong" in best:
         for lane in lanes:
             best = _better(best, written.agrees(lane))
-    if "wrong" in best:
-        for lane in lanes.mixed():
-            best = _better(best, written.agrees(lane))
+    if "wrong" in best and lanes.rounded:
+        best = _better(best, written.agrees(lanes.claimed, lanes.room()))
     kind: Kind = "correct"
     if "wrong" in best:
         kind = "wrong"
@@ -121,7 +128,9 @@ def _compared(claim: Claim, link: ast.expr, lanes: _Lanes, scope: Scope) -> tupl
     followed = lanes.true if kind == "correct" else value if kind == "wrong" else lanes.followed
     cause = likely_cause(lanes.source, written, scope) if kind == "wrong" else None
     named = (cause.name, cause.words) if cause else ("", "")
-    return Verdict(kind, entries, *named, notes=notes, marks=marks), Known(lanes.true, value, followed, claim, kind)
+    return Verdict(kind, entries, *named, notes=notes, marks=marks), Known(
+        lanes.true, value, followed, claim, kind, written.rough
+    )
 
 
 def _same(claim: Claim, link: ast.expr, lanes: _Lanes, scope: Scope) -> tuple[Verdict, Known]:

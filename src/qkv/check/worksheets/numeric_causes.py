@@ -7,17 +7,16 @@ the claimed entries alone tell: exchanged, a row repeated, digits swapped, the d
 
 import ast
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 
-from qkv.check.worksheets.edited import Edited, Known, edits, expressions, inlined
+from qkv.check.worksheets.edited import Edited, Known, edits, exchanged, expressions, inlined
 from qkv.check.worksheets.evaluate import Evaluator
 from qkv.check.worksheets.values import Exact, UnusableError, Value, floats
-from qkv.check.worksheets.verdict import Lane, Scope
+from qkv.check.worksheets.verdict import Lane, Scope, TimeLimitError
 from qkv.check.worksheets.written import Written
 
 CAUSES = {
@@ -56,7 +55,7 @@ CAUSES = {
 }
 """The causes that wrong numbers can be found to have, and what they are."""
 
-_SECONDS, _PAIRED, _SIZE = 1.0, 40, 100  # for one claim; edits that are paired; entries of a value that is bent
+_TRIALS, _PAIRED, _SIZE = 8000, 40, 100  # of one claim; edits that are paired; entries of a value that is bent
 _SAME = 1e-9
 _LANES: tuple[Lane, ...] = ("claimed", "followed", "true")
 _POINTS = (1, -1, 2, -2)
@@ -87,14 +86,15 @@ def likely_cause(source: ast.expr, written: Written, scope: Scope) -> Cause | No
         if all(any(getattr(known, lane) is not getattr(known, other) for known in used) for other in _LANES[:place]):
             with contextlib.suppress(UnusableError):
                 lanes.append(_Lane.of(tree, scope.evaluator(lane)))
-    search = _Search(tree, written, [lane for lane in lanes if lane.value.shape == written.value.shape])
+    search = _Search(written, [lane for lane in lanes if lane.value.shape == written.value.shape])
     stages = [search.entries, search.edited, search.slips, search.rounded, search.partly, search.paired]
     if len(written.leaves) == 1:  # of a number alone, digits say little: what people misread comes first
         stages = [search.edited, search.slips, search.entries, search.rounded, search.paired]
-    for stage in stages:
-        found = min(stage(), key=lambda cause: cause.units, default=None)
-        if found is not None:
-            return found
+    with contextlib.suppress(TimeLimitError):
+        for stage in stages:
+            found = min(stage(), key=lambda cause: cause.units, default=None)
+            if found is not None:
+                return found
     return None
 
 
@@ -113,14 +113,24 @@ class _Recorder(Evaluator):
 
 
 @dataclass(frozen=True)
-class _Bent(Evaluator):
-    """Takes other values for some parts."""
+class _Patched(Evaluator):
+    """Computes anew what stands above one part, which comes to another value; all else is known.
 
-    bent: Mapping[int, Value] = field(default_factory=dict)
+    Attributes:
+        parts: what each part of an expression comes to.
+        above: the parts that one part stands in, and `patch` it and its other value.
+    """
+
+    parts: Mapping[int, Value] = field(default_factory=dict)
+    above: frozenset[int] = frozenset()
+    patch: tuple[int, Value] | None = None
 
     def __call__(self, node: ast.expr) -> Value:
-        value = self.bent.get(id(node))
-        return super().__call__(node) if value is None else value
+        if self.patch is not None and id(node) == self.patch[0]:
+            return self.patch[1]
+        if id(node) in self.parts and id(node) not in self.above:
+            return self.parts[id(node)]
+        return super().__call__(node)
 
 
 @dataclass(frozen=True)
@@ -140,19 +150,45 @@ class _Rounding(Evaluator):
 class _Lane:
     """An expression computed from one set of values, with what each of its parts comes to."""
 
+    tree: ast.expr
     evaluate: Evaluator
     parts: Mapping[int, Value]
+    above: Mapping[int, frozenset[int]]
     value: Value
 
     @classmethod
     def of(cls, tree: ast.expr, evaluate: Evaluator) -> "_Lane":
-        recorder = _Recorder(evaluate.values, evaluate.functions, evaluate.tick)
+        recorder = _Recorder(evaluate.values, {}, evaluate.tick)
         value = recorder(tree)
-        return cls(evaluate, recorder.parts, value)
+        return cls(tree, evaluate, recorder.parts, _above(tree), value)
 
-    def bent(self, tree: ast.expr, part: ast.expr, value: np.ndarray) -> Value:
+    def bent(self, part: ast.expr, value: Value) -> Value:
         """What the expression comes to where one part of it comes to `value`."""
-        return _Bent(self.evaluate.values, {}, self.evaluate.tick, bent={id(part): value})(tree)
+        above = self.above[id(part)]
+        return _Patched(self.evaluate.values, {}, self.evaluate.tick, 0, self.parts, above, (id(part), value))(
+            self.tree
+        )
+
+    def edited(self, edit: Edited) -> Value:
+        """What it comes to where a part is taken for another."""
+        plain = _Patched(self.evaluate.values, {}, self.evaluate.tick, 0, self.parts)
+        return self.bent(edit.old, plain(edit.new))
+
+    @property
+    def known(self) -> Known:
+        shapes = {name: value.shape for name, value in self.evaluate.values.items()}
+        return Known(shapes, {part: value.shape for part, value in self.parts.items()})
+
+
+def _above(tree: ast.expr) -> dict[int, frozenset[int]]:
+    """For each part of an expression those that it stands in."""
+    found: dict[int, frozenset[int]] = {}
+    waiting: list[tuple[ast.AST, frozenset[int]]] = [(tree, frozenset())]
+    while waiting:
+        node, over = waiting.pop()
+        found[id(node)] = found.get(id(node), frozenset()) | over
+        waiting += [(child, over | {id(node)}) for child in ast.iter_child_nodes(node)]
+    return found
 
 
 def _rounded_softmax(node: ast.expr, evaluate: Evaluator, cut: Callable[[np.ndarray], np.ndarray]) -> Value | None:
@@ -173,19 +209,12 @@ def _rounded_softmax(node: ast.expr, evaluate: Evaluator, cut: Callable[[np.ndar
 class _Search:
     """Tries mistakes on one claim."""
 
-    def __init__(self, tree: ast.expr, written: Written, lanes: Sequence[_Lane]):
-        self.tree, self.written, self.lanes = tree, written, lanes
+    def __init__(self, written: Written, lanes: Sequence[_Lane]):
+        self.written, self.lanes = written, lanes
         self.claimed = floats(written.value)
-        self.ends = time.monotonic() + _SECONDS
-        self.known = []
-        for lane in lanes:
-            shapes = {name: value.shape for name, value in lane.evaluate.values.items()}
-            self.known.append(Known(shapes, {part: value.shape for part, value in lane.parts.items()}))
-        self.wrong = [
-            place
-            for place in range(len(written.leaves))
-            if all(written.agrees(lane.value)[place] == "wrong" for lane in lanes)
-        ]
+        self.left = _TRIALS
+        agreed = [written.agrees(lane.value) for lane in lanes]
+        self.wrong = [place for place, ones in enumerate(zip(*agreed, strict=True)) if {*ones} == {"wrong"}]
 
     def edited(self) -> Iterator[Cause]:
         """The expression edited, and all entries as that gives them."""
@@ -204,38 +233,33 @@ class _Search:
 
     def paired(self) -> Iterator[Cause]:
         """Two edits at once; the first is named."""
-        for lane, known in zip(self.lanes[:1], self.known, strict=False):
-            firsts = list(edits(self.tree, known))[:_PAIRED]
-            for first in firsts:
+        for lane in self.lanes[:1]:
+            for first in islice(edits(lane.tree, lane.known), _PAIRED):
                 with contextlib.suppress(UnusableError):
-                    between = _Lane.of(first.tree, lane.evaluate)
-                    shapes = {part: value.shape for part, value in between.parts.items()}
-                    for second in [*edits(first.tree, Known(known.shapes, shapes))][:_PAIRED]:
-                        value = self._value(lane, second.tree)
+                    between = _Lane.of(exchanged(lane.tree, first.old, first.new), lane.evaluate)
+                    for second in islice(edits(between.tree, between.known), _PAIRED):
+                        value = self._tried(lambda lane=between, edit=second: lane.edited(edit))
                         if value is not None and self._units(value) == 0:
                             yield Cause(first.cause, f"{first}, and then {second}")
                             return
 
     def _edited(self) -> Iterator[tuple[Edited, Value]]:
-        tried = set()
-        for lane, known in zip(self.lanes, self.known, strict=True):
-            for edit in edits(self.tree, known):
-                if self._over():
-                    return
-                told = (id(lane), edit.cause, ast.unparse(edit.old), ast.unparse(edit.new))
-                value = None if told in tried else self._value(lane, edit.tree)
-                tried.add(told)
+        for lane in self.lanes:
+            for edit in edits(lane.tree, lane.known):
+                value = self._tried(lambda lane=lane, edit=edit: lane.edited(edit))
                 if value is not None:
                     yield edit, value
 
-    def _value(self, lane: _Lane, tree: ast.expr) -> Value | None:
+    def _tried(self, compute: Callable[[], Value]) -> Value | None:
+        """What a trial comes to; None where it cannot be computed or has another shape, and once all are used up."""
+        self.left -= 1
+        if self.left < 0:
+            return None
         try:
-            value = lane.evaluate(tree)
+            value = compute()
         except UnusableError:
             return None
-        if value.shape == self.claimed.shape[::-1] != self.claimed.shape or value.shape != self.claimed.shape:
-            return None
-        return value
+        return None if value.shape != self.claimed.shape or np.isnan(floats(value)).any() else value
 
     def _units(self, value: Value, places: Sequence[int] | None = None) -> int | None:
         """How many entries are off by one in the last place; None where more than that is."""
@@ -243,53 +267,27 @@ class _Search:
         agreed = agreed if places is None else [agreed[place] for place in places]
         return None if "wrong" in agreed else agreed.count("unit")
 
-    def _over(self) -> bool:
-        return time.monotonic() > self.ends
-
     # -- one value on the way bent -------------------------------------------------------------------------------------
 
     def slips(self) -> Iterator[Cause]:
         """The sign of an entry, a term of a dot product or of a sum, and the rest computed from it."""
         for lane in self.lanes:
-            for part in _distinct(self.tree):
-                for cause, words, value in _slips(part, lane.parts):
-                    if self._over():
-                        return
-                    with contextlib.suppress(UnusableError):
-                        units = self._units_of(lane.bent(self.tree, part, value))
-                        if units is not None:
-                            yield Cause(cause, words, units)
+            for part in _distinct(lane.tree):
+                for cause, words, bent in _slips(part, lane.parts):
+                    value = self._tried(lambda lane=lane, part=part, bent=bent: lane.bent(part, bent))
+                    if value is not None and (units := self._units(value)) is not None:
+                        yield Cause(cause, words, units)
 
     def rounded(self) -> Iterator[Cause]:
         """Digits dropped on the way, of one value or of all."""
         for lane in self.lanes:
-            for decimals in _DECIMALS[::-1]:
+            for decimals in _DECIMALS:
                 for verb, cut in _cuts(decimals):
                     told = f"{verb} to {decimals} decimal{'s' * (decimals != 1)}"
-                    for part in _distinct(self.tree):
-                        if part is self.tree and _rounded_softmax(part, lane.evaluate, cut) is None:
-                            continue
-                        with contextlib.suppress(UnusableError):
-                            bent = _rounded_softmax(part, lane.evaluate, cut)
-                            what = f"the exponentials of `{ast.unparse(part)}` were"
-                            if bent is not None:
-                                units = self._units_of(lane.bent(self.tree, part, floats(bent)))
-                                if units is not None:
-                                    yield Cause("rounded too early", f"{what} {told}", units)
-                            value = cut(floats(lane.parts[id(part)]))
-                            units = self._units_of(lane.bent(self.tree, part, value))
-                            if units is not None:
-                                yield Cause("rounded too early", f"`{ast.unparse(part)}` was {told}", units)
-                    with contextlib.suppress(UnusableError):
-                        evaluate = _Rounding(lane.evaluate.values, {}, lane.evaluate.tick, cut=cut)
-                        units = self._units_of(evaluate(self.tree))
-                        if units is not None:
-                            yield Cause("rounded too early", f"every value on the way was {told}", units)
-
-    def _units_of(self, value: Value) -> int | None:
-        if value.shape != self.claimed.shape or np.isnan(floats(value)).any():
-            return None
-        return self._units(value)
+                    for words, compute in _roughened(lane, cut):
+                        value = self._tried(compute)
+                        if value is not None and (units := self._units(value)) is not None:
+                            yield Cause("rounded too early", f"{words} {told}", units)
 
     # -- the entries alone ---------------------------------------------------------------------------------------------
 
@@ -367,6 +365,19 @@ def _cuts(decimals: int) -> list[tuple[str, Callable[[np.ndarray], np.ndarray]]]
         ("rounded", lambda values: np.round(values, decimals)),
         ("cut off", lambda values: np.trunc(values * size) / size),
     ]
+
+
+def _roughened(lane: _Lane, cut: Callable[[np.ndarray], np.ndarray]) -> Iterator[tuple[str, Callable[[], Value]]]:
+    """Values on the way with fewer digits, one at a time and all at once, and what was done in words."""
+    for part in _distinct(lane.tree):
+        told = ast.unparse(part)
+        if (share := _rounded_softmax(part, lane.evaluate, cut)) is not None:
+            yield f"the exponentials of `{told}` were", lambda part=part, share=share: lane.bent(part, share)
+        if part is not lane.tree:
+            rough = cut(floats(lane.parts[id(part)]))
+            yield f"`{told}` was", lambda part=part, rough=rough: lane.bent(part, rough)
+    rounding = _Rounding(lane.evaluate.values, {}, lane.evaluate.tick, cut=cut)
+    yield "every value on the way was", lambda: rounding(lane.tree)
 
 
 def _slips(part: ast.expr, parts: Mapping[int, Value]) -> Iterator[tuple[str, str, np.ndarray]]:

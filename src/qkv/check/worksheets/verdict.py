@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from qkv.check.worksheets.arithmetic import AXES, FUNCTIONS
 from qkv.check.worksheets.evaluate import CONSTANTS, Evaluator
 from qkv.check.worksheets.expressions import calls, names
@@ -74,6 +76,7 @@ class Known:
         followed: what follows from the mistakes above it, with all digits.
         claim: the claim that defined it, None where it was given.
         kind: what that claim came to.
+        rough: how far what was meant may lie from each entry that was written, None where nothing was rounded.
     """
 
     true: Value
@@ -81,6 +84,7 @@ class Known:
     followed: Value
     claim: Claim | None = None
     kind: Kind = "correct"
+    rough: np.ndarray | None = None
 
 
 @dataclass

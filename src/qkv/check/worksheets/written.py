@@ -45,13 +45,18 @@ class Written:
             units = [max(decimals) if math.isnan(size) else size for size in units]
         return cls(evaluate(node), leaves, np.array(units))
 
-    def agrees(self, truth: Value) -> list[Agreement]:
-        """How each entry stands to the one of `truth`, an array of as many."""
+    @property
+    def rough(self) -> np.ndarray:
+        """How far what was meant may lie from each entry."""
+        return np.nan_to_num(self.units).reshape(self.value.shape) / 2
+
+    def agrees(self, truth: Value, room: np.ndarray | float = 0.0) -> list[Agreement]:
+        """How each entry stands to the one of `truth`, an array of as many, which is known but for `room`."""
         claimed, true = floats(self.value).ravel(), floats(truth).ravel()
         with np.errstate(invalid="ignore"):
             off = np.abs(claimed - true)
         off[claimed == true] = 0.0  # infinities among them
-        slack = _SAME * np.maximum(1.0, np.abs(true))
+        slack = _SAME * np.maximum(1.0, np.abs(true)) + np.ravel(room)
         exact = isinstance(truth, Exact)
         whole = np.isnan(self.units)
         stands = np.where(whole, 0.0 if exact else 0.5, self.units / 2)
