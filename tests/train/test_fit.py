@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from qkv.errors import InputError, QkvError, RunError, StoppedError
 from qkv.functional import softmax_attention
-from qkv.train import FitConfig, fit, learning_rate, mean_loss
+from qkv.train import FitConfig, RunFolder, fit, learning_rate, mean_loss
 from qkv.train.fit import autocast
 
 loop = importlib.import_module("qkv.train.fit")  # the function of that name stands before it
@@ -255,6 +255,33 @@ def test_descent_with_momentum_by_hand(points, new_run):
     assert float(model.weight.detach()) == pytest.approx(0.425)
 
 
+# The weight is 0.1, 0.25 and 0.425 as above. Step 2 keeps 2 / 11 of the mean, or less, and step 3 keeps 3 / 12:
+# 0.1 (2/11) + 0.25 (9/11) = 49/220, and 49/220 / 4 + 0.425 (3/4); with a tenth 0.01 + 0.225 and 0.0235 + 0.3825.
+@pytest.mark.parametrize(("average", "expected"), [(0.99, 49 / 880 + 0.31875), (0.1, 0.406), (0.0, 0.425)])
+def test_the_mean_of_weights_is_kept_by_hand(points, new_run, average, expected):
+    model = Scripted([3.0, 2.0, 1.0])
+    plain = {"optimizer": "sgd", "momentum": 0.5, "weight_decay": 0.0, "clip_norm": None, "schedule": "constant"}
+    config = with_(**plain, learning_rate=0.1, warmup_steps=0, steps=3, average=average)
+    fit(model, points(), points(count=1), config, new_run())
+    assert float(model.weight.detach()) == pytest.approx(expected)
+
+
+def test_averaging_changes_what_is_kept_and_not_how_it_is_learned(plane, points, new_run):
+    def learn(average: float, folder: str) -> tuple[list[Tensor], RunFolder]:
+        model, run, seen = plane(), new_run(folder), []
+        watch = lambda at: seen.append(model.layers[0].weight.detach().clone()) if at.loss is not None else None  # noqa: E731
+        fit(model, points(), points(), with_(log_every=1, average=average), run, on_progress=watch)
+        return seen, run
+
+    (plain, _), (averaged, run) = learn(0.0, "plain"), learn(0.9, "averaged")
+    assert all(map(torch.equal, plain, averaged))
+    mean = torch.zeros(())
+    for step, weight in enumerate(plain, start=1):
+        keep = min(0.9, step / (step + 9)) if step > 1 else 0.0
+        mean = keep * mean + (1 - keep) * weight
+    torch.testing.assert_close(run.load_weights()["layers.0.weight"], mean)
+
+
 def test_gradients_are_clipped_unless_they_are_to_stay_as_they_are(points, new_run):
     # A gradient of -1 clipped to a norm of 0.01, at a rate of 0.1 without momentum: 0.001 a step.
     plain = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "learning_rate": 0.1}
@@ -314,8 +341,8 @@ def test_a_stopped_run_goes_on_bit_for_bit(plane, points, new_run, history_of, s
 
 
 @pytest.mark.parametrize("step", [2, 13])
-def test_a_stopped_descent_goes_on_with_its_momentum(points, new_run, history_of, step):
-    config, whole, parted = with_(optimizer="sgd", log_every=1), new_run("whole"), new_run("parted")
+def test_a_stopped_descent_goes_on_with_its_momentum_and_its_mean(points, new_run, history_of, step):
+    config, whole, parted = with_(optimizer="sgd", average=0.8, log_every=1), new_run("whole"), new_run("parted")
     fit(HandDerivedSlope(), points(), points(), config, whole)
     with pytest.raises(StoppedError):
         fit(HandDerivedSlope(), points(), points(), config, parted, on_progress=stop_at(step))

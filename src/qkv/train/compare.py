@@ -1,5 +1,6 @@
 """Several runs side by side: grouped by what they were told, averaged over seeds."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,16 +9,27 @@ from qkv.errors import InputError
 from qkv.train.metrics import Estimate, estimate
 from qkv.types import Json, Run
 
+DRAWN = "split"
+"""The setting that is a draw, as the seed is, of what a model is judged by: runs that differ in it are of one group."""
+
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ only in their seed."""
+    """Runs that differ only in their seed, and in the draw of what they are judged by."""
 
     name: str
     runs: Sequence[Run]
 
     def estimate(self, metric: str) -> Estimate:
-        return estimate([run.metrics[metric] for run in self.runs])
+        """The mean and its interval: over draws, where there are several, each the mean of its seeds; else over seeds.
+
+        Seeds of one draw are judged by the same, and so are not independent.
+        """
+        by_draw = defaultdict(list)
+        for run in self.runs:
+            by_draw[run.config.get(DRAWN)].append(run.metrics[metric])
+        (first, *others) = by_draw.values()
+        return estimate([sum(values) / len(values) for values in (first, *others)] if others else first)
 
     def fact(self, name: str) -> Estimate:
         """The mean of a number that runs state beside their metrics, such as `parameters` or `seconds`."""
@@ -67,7 +79,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
         if len(set(told)) > 1:
             raise InputError(f"runs with different {what} cannot be compared", got=", ".join(sorted(set(told))))
     settings = [flat(run.config) for run in runs]
-    keys = sorted({key for setting in settings for key in setting})
+    keys = sorted({key for setting in settings for key in setting} - {DRAWN})
     differing = [key for key in keys if len({repr(setting.get(key)) for setting in settings}) > 1]
     # The model names a group by itself where it can: its other settings follow from it.
     if "model" in differing:
@@ -77,7 +89,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
         Group(name, [run for run, own in zip(runs, names, strict=True) if own == name]) for name in dict.fromkeys(names)
     ]
     for group in groups:
-        if len({run.seed for run in group.runs}) < len(group.runs):
+        if len({(run.seed, run.config.get(DRAWN)) for run in group.runs}) < len(group.runs):
             raise InputError(
                 f"two runs of {group.name!r} have the same seed, so they say nothing of the spread",
                 got=", ".join(f"{run.path} (seed {run.seed})" for run in group.runs),

@@ -59,6 +59,9 @@ class FitConfig(Config):
     """AdamW's; with `sgd`, so much of each parameter is added to its gradient."""
     clip_norm: PositiveFloat | None = 1.0
     """Gradients with a larger norm are scaled down to it; `none` leaves them as they are."""
+    average: float = Field(default=0.0, ge=0, lt=1)
+    """Validate and keep, in place of the weights, their running mean (Polyak and Juditsky 1992): each step it keeps
+    this share of itself, or `step / (step + 9)` where that is less, and takes the rest from the weights."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto` takes bfloat16 where the processor multiplies it in hardware."""
     compile: bool = False
@@ -284,6 +287,8 @@ class _Loop:
             group["lr"] = learning_rate(at.step, self.config, self.left())
         self.optimizer.step()
         at.step, at.tokens = at.step + 1, at.tokens + batch.tokens
+        if self.config.average:
+            self.state.take_into_mean(1 - min(self.config.average, at.step / (at.step + 9)))
         at.epoch, at.batch = divmod(at.step, len(self.train))
         at.unlogged_loss, at.unlogged_steps = at.unlogged_loss + loss, at.unlogged_steps + 1
         self.tick()
@@ -317,16 +322,17 @@ class _Loop:
 
     def validate(self) -> None:
         at = self.at
-        with self.precision(), self.diverging():
-            self.valid_loss = mean_loss(self.model, self.valid, device=self.device)
-        if not math.isfinite(self.valid_loss):
-            raise self._diverged(f"the validation loss is not finite at step {at.step}")
-        at.validated = at.step
-        if best := self.valid_loss < at.best_loss:
-            at.best_loss, at.best_step, at.worse = self.valid_loss, at.step, 0
-            self.state.keep_best()
-        else:
-            at.worse += 1
+        with self.state.at_mean():
+            with self.precision(), self.diverging():
+                self.valid_loss = mean_loss(self.model, self.valid, device=self.device)
+            if not math.isfinite(self.valid_loss):
+                raise self._diverged(f"the validation loss is not finite at step {at.step}")
+            at.validated = at.step
+            if best := self.valid_loss < at.best_loss:
+                at.best_loss, at.best_step, at.worse = self.valid_loss, at.step, 0
+                self.state.keep_best()
+            else:
+                at.worse += 1
         self.tick()
         self._measure("valid", loss=self.valid_loss, best=best)
         self._show(None)

@@ -1,6 +1,7 @@
 """What a run needs to go on as if it had never stopped, and how it is kept: one folder, renamed whole."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,34 @@ class Position:
 
 @dataclass
 class TrainingState:
-    """The model, the optimiser, the position and the best weights so far: saved together, restored together."""
+    """The model, the optimiser, the position and the best weights so far: saved together, restored together.
+
+    Attributes:
+        best: of the weights, or of their running mean, whichever is validated.
+        mean: the running mean of the parameters, once `take_into_mean` was called.
+    """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     position: Position = field(default_factory=Position)
     best: dict[str, Tensor] = field(default_factory=dict)
+    mean: dict[str, Tensor] = field(default_factory=dict)
+
+    def take_into_mean(self, share: float) -> None:
+        """Moves the mean towards the parameters, by a share of the way."""
+        for name, parameter in self.model.named_parameters():
+            self.mean.setdefault(name, parameter.detach().clone()).lerp_(parameter.detach(), share)
+
+    @contextmanager
+    def at_mean(self) -> Iterator[None]:
+        """Inside, the parameters are the running mean, where there is one."""
+        parameters = dict(self.model.named_parameters())
+        kept = {name: parameters[name].detach().clone() for name in self.mean}
+        try:
+            _copy(self.mean, parameters)
+            yield
+        finally:
+            _copy(kept, parameters)
 
     def keep_best(self) -> None:
         self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
@@ -54,7 +77,8 @@ class TrainingState:
             for index, entry in self.optimizer.state_dict()["state"].items()
             for name, value in entry.items()
         }
-        tensors = _prefixed("model", self.model.state_dict()) | _prefixed("best", self.best) | moments | _generators()
+        tensors = _prefixed("model", self.model.state_dict()) | _prefixed("best", self.best)
+        tensors |= _prefixed("mean", self.mean) | moments | _generators()
         document = {
             "position": asdict(self.position) | {"best_loss": repr(self.position.best_loss)},
             "threads": torch.get_num_threads(),
@@ -88,7 +112,7 @@ class TrainingState:
             )
         tensors = files.read_tensors(path / "state.safetensors")
         self.model.load_state_dict(_under("model", tensors))
-        self.best = _under("best", tensors)
+        self.best, self.mean = _under("best", tensors), _under("mean", tensors)
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in _under("optimizer", tensors).items():
             index, _, moment = name.partition(".")
@@ -98,6 +122,12 @@ class TrainingState:
         torch.set_rng_state(tensors["generator.cpu"])
         if "generator.cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["generator.cuda"])
+
+
+@torch.no_grad()
+def _copy(values: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> None:
+    for name, value in values.items():
+        parameters[name].copy_(value)
 
 
 def _generators() -> dict[str, Tensor]:
