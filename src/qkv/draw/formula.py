@@ -15,10 +15,38 @@ Axes = Callable[[ast.expr], int | None]
 
 _GREEK = dict(
     zip(
-        (
-            "alpha beta gamma delta epsilon eta theta kappa lambda mu nu xi pi rho sigma tau phi chi psi omega "
-            "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
-        ).split(),
+        [
+            "alpha",
+            "beta",
+            "gamma",
+            "delta",
+            "epsilon",
+            "eta",
+            "theta",
+            "kappa",
+            "lambda",
+            "mu",
+            "nu",
+            "xi",
+            "pi",
+            "rho",
+            "sigma",
+            "tau",
+            "phi",
+            "chi",
+            "psi",
+            "omega",
+            "Gamma",
+            "Delta",
+            "Theta",
+            "Lambda",
+            "Xi",
+            "Pi",
+            "Sigma",
+            "Phi",
+            "Psi",
+            "Omega",
+        ],
         "αβγδεηθκλμνξπρστφχψωΓΔΘΛΞΠΣΦΨΩ",
         strict=True,
     )
@@ -207,7 +235,11 @@ LOW, HIGH, OVER, SLANTED, END = "\ue000\ue001\ue002\ue003\ue004"
 
 
 class _Marked(_Form):
-    _SIGNS = {" ": "\u2009", ",": ", ", "⊙ high": "⊙", "-": "−", ":": ":", "[": "[", "]": "]", "‖": "‖", "|": "|"}
+    # Only signs that common fonts without serifs have: a line with another is drawn in some other font altogether.
+    _SIGNS = {
+        " ": "\u2009", ",": ", ", "⊙": " · ", "⊙ high": "·", "-": "−", "⊤": "T", ":": ":", "[": "[", "]": "]", "‖": "|",
+        "|": "|", "¬": "¬",
+    }  # fmt: skip
 
     def name(self, base: str, below: str, *, bar: bool = False) -> str:
         written = _GREEK.get(base, base)
@@ -219,7 +251,7 @@ class _Marked(_Form):
         return text.removesuffix("bold")
 
     def sign(self, text: str) -> str:
-        return self._SIGNS.get(text, text if text in "⊤¬" else f" {text} ")
+        return self._SIGNS.get(text, f" {text} ")
 
     def function(self, name: str, below: str = "") -> str:
         written = "σ" if name == "sigmoid" else name
@@ -344,10 +376,10 @@ class _Writer:
             case "dot", [a, b]:
                 row = form.high(self.held(a, _ATOM), form.sign("⊤"))
                 return form.row([row, form.sign(" "), self.held(b, _POWER)]), _PRODUCT
-            case ("norm" | "abs"), [inner]:
+            case (("norm" | "abs"), [inner]):
                 bars = form.sign("‖" if name == "norm" else "|")
                 return form.row([bars, self.write(inner)[0], bars]), _ATOM
-            case ("step" | "hard_threshold"), [inner]:
+            case (("step" | "hard_threshold"), [inner]):
                 sign = form.sign(">" if name == "step" else "≥")
                 inside = [form.sign("["), self.write(inner)[0], sign, form.number("0"), form.sign("]")]
                 return form.row([form.number("1bold"), *inside]), _ATOM
