@@ -18,6 +18,7 @@ from qkv.check.worksheets.syntax import Claim, Graph
 from qkv.check.worksheets.tensors import Number
 from qkv.check.worksheets.values import floats
 from qkv.check.worksheets.verdict import Scope, UnusableError, Verdict
+from qkv.draw.graph_of_steps import StepNode, steps_svg
 from qkv.errors import InputError, unknown_name
 
 
@@ -65,6 +66,7 @@ class Backward:
         self._filled = filled(self.problem, self.seed)
         self._true = [one.sweep({}).derived for one in self._filled]
         self._claimed: list[dict[str, Number]] = [{} for _ in self._filled]
+        self._said: dict[str, ast.expr] = {}
 
     def judge(self, name: str, links: Sequence[ast.expr]) -> Judged:
         """Judges `bar(name) = link = link ...`; the last link is what claims below it start from.
@@ -97,12 +99,26 @@ class Backward:
                 break
             found = one if one.verdict == "carried" else found
         self._keep(name, self._values(links[-1], known))
-        self.judged[name] = found
+        self.judged[name], self._said[name] = found, links[-1]
         return found
 
     def unclaimed(self) -> list[str]:
         """The leaves whose adjoint nobody claims."""
         return [name for name in self.problem.leaves if name not in self.judged.keys() | self.problem.constants]
+
+    def svg(self) -> str:
+        """The graph with the adjoints claimed, coloured by what became of the claims."""
+        states = {"correct": "right", "carried": "carried", "wrong": "wrong"}
+
+        def node(name: str, formula: ast.expr | None, inputs: Sequence[str]) -> StepNode:
+            if name in self.judged:
+                return StepNode(name, formula, inputs, self._said[name], states[self.judged[name].verdict])
+            asked = name not in (*self.problem.constants, self.problem.loss)
+            return StepNode(name, formula, inputs, None, "unclaimed" if asked else "")
+
+        leaves = [node(name, None, ()) for name in self.problem.leaves]
+        steps = [node(step.name, step.value, self.problem.inputs(step)) for step in self.problem.steps]
+        return steps_svg([*leaves, *steps], self.problem.axes)
 
     def _values(self, link: ast.expr, known: Sequence[Mapping[str, Number]]) -> list[Number | None]:
         """What an expression gives in each instance, None where its shapes do not fit."""
@@ -193,3 +209,13 @@ def backward_of(graph: Graph, scope: Scope) -> Backward:
     if graph.line not in passes:
         passes[graph.line] = Backward(problem_of(graph, scope), scope.seed)
     return passes[graph.line]
+
+
+def closing(scope: Scope) -> tuple[list[str], list[str]]:
+    """What is to be said of the graphs of a sheet once all its claims are judged: notes, and drawings as SVG."""
+    notes, figures = [], []
+    for backward in scope.memory.get("adjoint", {}).values():
+        if left := backward.unclaimed():
+            notes.append(f"Nobody claims the adjoint of {', '.join(left)}.")
+        figures.append(backward.svg())
+    return notes, figures

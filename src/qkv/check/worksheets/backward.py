@@ -79,6 +79,13 @@ class Problem:
         """
         return self.shapes.evaluate(plain(node))
 
+    def axes(self, node: ast.expr) -> int | None:
+        """How many axes an expression has, None where its shapes do not fit."""
+        try:
+            return len(self.shape(node).sizes)
+        except InputError:
+            return None
+
     def inputs(self, step: Assignment) -> list[str]:
         """The leaves and steps that a step reads, each once, in the order in which they stand there."""
         known = {*self.setting.symbols, *self.setting.values, *(one.name for one in self.steps)}

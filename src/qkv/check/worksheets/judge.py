@@ -46,12 +46,18 @@ class Line:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a worksheet comes to: each of its claims, and each line that cannot be read, in their order."""
+    """What a worksheet comes to: each of its claims, and each line that cannot be read, in their order.
+
+    Attributes:
+        notes: on graphs, such as which adjoints nobody claims; `figures` of them as SVG.
+    """
 
     title: str
     sheet: Sheet
     lines: Sequence[Line]
     scope: Scope
+    notes: Sequence[str] = ()
+    figures: Sequence[str] = ()
 
     @property
     def ok(self) -> bool:
@@ -103,7 +109,8 @@ class Judgement:
             for line in self.lines
         ]
         first = self.first_wrong
-        return {"title": self.title, "ok": self.ok, "claims": claims, "first_wrong": first and first.name}
+        found = {"title": self.title, "ok": self.ok, "claims": claims, "first_wrong": first and first.name}
+        return found | {"notes": list(self.notes)}
 
 
 def judge(
@@ -134,7 +141,14 @@ def judge(
             verdict = Verdict("undecided", explanation=f"the {seconds:g} s for the whole worksheet are over")
         if verdict is not None:
             lines.append(Line(statement, verdict))
-    return Judgement(title, sheet, lines, scope)
+    return Judgement(title, sheet, lines, scope, *_on_graphs(scope))
+
+
+def _on_graphs(scope: Scope) -> tuple[Sequence[str], Sequence[str]]:
+    """Notes and figures of the graphs whose adjoints were judged."""
+    if "adjoint" not in scope.memory:
+        return (), ()
+    return importlib.import_module("qkv.check.worksheets.adjoint").closing(scope)
 
 
 def _taken(statement: Statement, scope: Scope) -> Verdict | None:
