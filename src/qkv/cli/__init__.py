@@ -19,6 +19,7 @@ from qkv.cli import (  # noqa: F401 - each registers its commands
     runs,
     vectors,
     word_map,
+    worksheet,
 )
 from qkv.cli.console import app, people
 from qkv.errors import QkvError

@@ -40,6 +40,15 @@ from qkv.draw.steps import (
 )
 from qkv.draw.viewer import attention_page
 from qkv.draw.word_map import word_map_facts, word_map_page, word_map_png, word_map_svg
+from qkv.draw.worksheet import (
+    MarkedLine,
+    MarkedSheet,
+    MarkedText,
+    worksheet_page,
+    worksheet_svg,
+    worksheet_text,
+    worksheets_page,
+)
 
 __all__ = [
     "Bar",
@@ -50,6 +59,9 @@ __all__ = [
     "Heading",
     "LengthScore",
     "Line",
+    "MarkedLine",
+    "MarkedSheet",
+    "MarkedText",
     "Observation",
     "Panel",
     "Paragraph",
@@ -86,4 +98,8 @@ __all__ = [
     "worked_markdown",
     "worked_page",
     "worked_text",
+    "worksheet_page",
+    "worksheet_svg",
+    "worksheet_text",
+    "worksheets_page",
 ]

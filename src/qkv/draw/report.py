@@ -97,7 +97,7 @@ def report_page(title: str, blocks: Sequence[Block]) -> str:
     >>> '<td class="number">31.25</td>' in text
     True
     """
-    body = "\n".join(_block(block) for block in blocks)
+    body = "\n".join(block_html(block) for block in blocks)
     return page(title, f'<main class="report">\n<h1>{html.escape(title)}</h1>\n{body}\n</main>', static("report.css"))
 
 
@@ -124,7 +124,8 @@ def table_markdown(table: Table) -> str:
     return "\n".join([lines[0], "| " + " | ".join(rule) + " |", *lines[1:]])
 
 
-def _block(block: Block) -> str:
+def block_html(block: Block) -> str:
+    """One block as HTML."""
     match block:
         case Heading(text, level):
             return f"<h{level}>{html.escape(text)}</h{level}>"

@@ -162,23 +162,24 @@ def dot(a: Value, b: Value) -> Value:
 
 def softmax(x: Value, axis: int = -1) -> np.ndarray:
     """`exp(x) / sum(exp(x))` along an axis; of rows where none is given."""
-    values = floats(x)
-    _has_axis(values.shape, axis, "softmax")
-    largest = values.max(axis=axis, keepdims=True)
-    if np.isneginf(largest).any():
-        raise UnusableError("softmax of nothing but -inf")
-    raised = np.exp(values - largest)
+    raised = np.exp(_below_largest("softmax", x, axis))
     return raised / raised.sum(axis=axis, keepdims=True)
 
 
 def log_softmax(x: Value, axis: int = -1) -> np.ndarray:
     """The logarithm of `softmax`, computed without it."""
+    below = _below_largest("log_softmax", x, axis)
+    return below - np.log(np.exp(below).sum(axis=axis, keepdims=True))
+
+
+def _below_largest(name: str, x: Value, axis: int) -> np.ndarray:
+    """Scores less the largest along an axis, which changes no softmax; -inf stands for what is hidden."""
     values = floats(x)
-    _has_axis(values.shape, axis, "log_softmax")
+    _has_axis(values.shape, axis, name)
     largest = values.max(axis=axis, keepdims=True)
-    if np.isneginf(largest).any():
-        raise UnusableError("log_softmax of nothing but -inf")
-    return values - largest - np.log(np.exp(values - largest).sum(axis=axis, keepdims=True))
+    if not np.isfinite(largest).all():
+        raise UnusableError(f"{name} of nothing but -inf" if np.isneginf(largest).any() else f"{name} of inf")
+    return values - largest
 
 
 def exp(x: Value) -> np.ndarray:

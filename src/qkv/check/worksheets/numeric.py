@@ -17,7 +17,7 @@ from qkv.types import Entry
 from qkv.types import Verdict as Kind
 
 _SHAKEN, _MARGIN = 16, 1.25  # how often rounded values are shaken, and what is given beyond what that showed
-_TOLD = 4  # entries that a note names
+_TOLD, _WRITTEN = 4, 8  # entries that a note names, terms of a dot product that it writes out
 _SAME = 1e-9
 
 
@@ -128,9 +128,28 @@ def _compared(claim: Claim, link: ast.expr, lanes: _Lanes, scope: Scope) -> tupl
     followed = lanes.true if kind == "correct" else value if kind == "wrong" else lanes.followed
     cause = likely_cause(lanes.source, written, scope) if kind == "wrong" else None
     named = (cause.name, cause.words) if cause else ("", "")
+    if kind == "wrong" and cause is None and len(entries) == 1:
+        notes += _written_out(lanes.source, entries[0].index, scope)
     return Verdict(kind, entries, *named, notes=notes, marks=marks), Known(
         lanes.true, value, followed, claim, kind, written.rough
     )
+
+
+def _written_out(source: ast.expr, index: tuple[int, ...], scope: Scope) -> list[str]:
+    """The dot product of one entry of a matrix product, with its numbers."""
+    if not isinstance(source, ast.BinOp) or not isinstance(source.op, ast.MatMult):
+        return []
+    left, right = (floats(scope.evaluator()(side)) for side in (source.left, source.right))
+    row = left[index[0]] if left.ndim == 2 else left
+    column = right[:, index[1]] if right.ndim == 2 else right
+    if len(row) > _WRITTEN:
+        return []
+    terms = [f"{_bracketed(a)} * {_bracketed(b)}" for a, b in zip(row.tolist(), column.tolist(), strict=True)]
+    return [f"Entry ({index[0] + 1}, {index[1] + 1}) is {' + '.join(terms)} = {float(row @ column):.6g}."]
+
+
+def _bracketed(number: float) -> str:
+    return f"({number:.6g})" if number < 0 else f"{number:.6g}"
 
 
 def _same(claim: Claim, link: ast.expr, lanes: _Lanes, scope: Scope) -> tuple[Verdict, Known]:

@@ -152,10 +152,11 @@ class Graph(Statement):
 
 @dataclass(frozen=True)
 class Sheet:
-    """A worksheet as read: its text, and the statements in their order."""
+    """A worksheet as read: its text, the statements in their order, and the numbers of the lines that may hold any."""
 
     text: str
     statements: tuple[Statement, ...]
+    code: frozenset[int]
 
     @property
     def claims(self) -> list[Claim]:
@@ -165,7 +166,8 @@ class Sheet:
 def parse(text: str) -> Sheet:
     """Reads a worksheet; lines that cannot be read become `Unreadable`, and the rest is read all the same."""
     statements: list[Statement] = []
-    for block, is_graph in _blocks(text[:_CHARACTERS].splitlines()[:_LINES]):
+    blocks = list(_blocks(text[:_CHARACTERS].splitlines()[:_LINES]))
+    for block, is_graph in blocks:
         nodes: list[Assignment] | None = None
         start = Graph(block[0][0] if block else 0, "graph", ())
         if is_graph:
@@ -189,7 +191,7 @@ def parse(text: str) -> Sheet:
                 statements.append(_read(line, piece, _statement))
         if nodes is not None:
             statements[statements.index(start)] = Graph(start.line, start.text, tuple(nodes))
-    return Sheet(text, tuple(statements))
+    return Sheet(text, tuple(statements), frozenset(number for block, _ in blocks for number, _ in block))
 
 
 # -- lines -------------------------------------------------------------------------------------------------------------
