@@ -8,10 +8,13 @@ from torch import Tensor
 
 from qkv.errors import InputError, InputTypeError
 from qkv.functional import (
+    degrees,
     edge_attention,
     edge_softmax,
+    largest_component,
     mask_from_edges,
     naive_edge_attention,
+    neighbours,
     softmax_attention,
     weights_from_edges,
 )
@@ -185,3 +188,58 @@ def test_what_is_not_finite_is_named():
     value[2, 0, 3] = torch.inf
     with pytest.raises(InputError, match=r"value is not finite.*got inf at \(2, 0, 3\)"):
         edge_attention(query, key, value, torch.tensor([[0, 1], [3, 3]]))
+
+
+# -- who is whose neighbour ------------------------------------------------------------------------------------------
+
+CHAIN = torch.tensor([[0, 1, 2, 4, 4], [1, 2, 3, 0, 4]])  # 4 -> 0 -> 1 -> 2 -> 3, and 4 to itself
+
+
+@pytest.mark.parametrize(
+    ("node", "distance", "direction", "expected"),
+    [
+        (1, 1, "out", [2]),
+        (1, 1, "in", [0]),
+        (1, 1, "both", [0, 2]),
+        (1, 2, "out", [3]),
+        (1, 2, "in", [4]),
+        (1, 2, "both", [3, 4]),
+        (1, 0, "both", [1]),
+        (1, 3, "both", []),
+        (4, 1, "in", []),  # a node is no neighbour of its own
+    ],
+)
+def test_neighbours_at_a_distance(node: int, distance: int, direction, expected: list[int]):
+    assert neighbours(CHAIN, node, 5, distance=distance, direction=direction).tolist() == expected
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**31), nodes=st.integers(1, 11), edges=st.integers(0, 17))
+def test_neighbours_and_components_are_those_of_networkx(seed: int, nodes: int, edges: int):
+    networkx = pytest.importorskip("networkx")
+    generator = torch.Generator().manual_seed(seed)
+    edge_index = torch.randint(nodes, (2, edges), generator=generator)
+    graph = networkx.DiGraph(edge_index.T.tolist())
+    graph.add_nodes_from(range(nodes))
+    away = networkx.single_source_shortest_path_length(graph, 0)
+    for distance in range(3):
+        expected = sorted(node for node, steps in away.items() if steps == distance)
+        assert neighbours(edge_index, 0, nodes, distance=distance).tolist() == expected
+    for strong, find in ((False, networkx.weakly_connected_components), (True, networkx.strongly_connected_components)):
+        components = [sorted(one) for one in find(graph)]
+        found = largest_component(edge_index, nodes, strong=strong).tolist()
+        assert found in components
+        assert len(found) == max(map(len, components))
+    into, out = degrees(edge_index, nodes)
+    assert into.sum() == out.sum() == edges
+
+
+def test_questions_about_what_is_not_there_are_refused():
+    with pytest.raises(InputError, match=r"there is no node 5.*0 to 4"):
+        neighbours(CHAIN, 5, 5)
+    with pytest.raises(InputError, match="distance is negative"):
+        neighbours(CHAIN, 0, 5, distance=-1)
+    with pytest.raises(InputError, match="names a node that is not there"):
+        largest_component(CHAIN, 4)
+    with pytest.raises(InputError, match="a graph without nodes has no component"):
+        largest_component(torch.zeros(2, 0, dtype=torch.int64), 0)

@@ -1,5 +1,12 @@
 """Formulas on tensors: no parameters, no files. A mask is boolean, and True means *may be attended to*."""
 
+from qkv.functional.adjacency import (
+    Adjacency,
+    dense_adjacency,
+    naive_neighbour_sum,
+    neighbour_mean,
+    neighbour_sum,
+)
 from qkv.functional.attention import (
     additive_attention,
     additive_attention_weights,
@@ -12,6 +19,14 @@ from qkv.functional.attention import (
     softmax_attention,
     softmax_attention_weights,
 )
+from qkv.functional.convolution import (
+    gat_conv,
+    gcn_conv,
+    graph_conv,
+    naive_gat_conv,
+    naive_gcn_conv,
+    naive_graph_conv,
+)
 from qkv.functional.feature_map import (
     EluFeatures,
     FeatureMap,
@@ -21,7 +36,15 @@ from qkv.functional.feature_map import (
     naive_random_features,
     naive_taylor_features,
 )
-from qkv.functional.graph import edge_attention, edge_softmax, naive_edge_attention, weights_from_edges
+from qkv.functional.graph import (
+    degrees,
+    edge_attention,
+    edge_softmax,
+    largest_component,
+    naive_edge_attention,
+    neighbours,
+    weights_from_edges,
+)
 from qkv.functional.kernel import (
     Kernel,
     PolynomialKernel,
@@ -55,6 +78,7 @@ from qkv.functional.statistics import head_overlap, head_statistics
 from qkv.functional.window import naive_windowed_attention, windowed_attention
 
 __all__ = [
+    "Adjacency",
     "EluFeatures",
     "FeatureMap",
     "Kernel",
@@ -69,14 +93,20 @@ __all__ = [
     "causal_mask",
     "combine_masks",
     "cosine_attention",
+    "degrees",
+    "dense_adjacency",
     "edge_attention",
     "edge_softmax",
+    "gat_conv",
+    "gcn_conv",
+    "graph_conv",
     "gru",
     "gru_step",
     "head_overlap",
     "head_statistics",
     "in_the_open",
     "kernel_attention",
+    "largest_component",
     "lengths_to_real",
     "linear_attention",
     "linear_attention_read",
@@ -92,14 +122,21 @@ __all__ = [
     "naive_cosine_attention",
     "naive_edge_attention",
     "naive_elu_features",
+    "naive_gat_conv",
+    "naive_gcn_conv",
+    "naive_graph_conv",
     "naive_gru",
     "naive_kernel_attention",
     "naive_linear_attention",
     "naive_lstm",
+    "naive_neighbour_sum",
     "naive_random_features",
     "naive_softmax_attention",
     "naive_taylor_features",
     "naive_windowed_attention",
+    "neighbour_mean",
+    "neighbour_sum",
+    "neighbours",
     "padding_mask",
     "polynomial_kernel",
     "rbf_kernel",

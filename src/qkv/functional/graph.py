@@ -1,10 +1,14 @@
 """Formulas on graphs, given by their edges: `edge_index` holds sources above targets."""
 
+from typing import Literal
+
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from qkv.errors import InputError
+from qkv.errors import InputError, unknown_name
 from qkv.functional._inputs import check_edges, check_finite, check_inputs, exact_type
 from qkv.functional._softmax import full_scale
 from qkv.functional.dropout import dropout as drop
@@ -110,6 +114,95 @@ def weights_from_edges(
     source, target = edge_index
     flat = weights.new_zeros(*weights.shape[:-1], nodes * nodes)
     return flat.index_add(-1, target * nodes + source, weights).unflatten(-1, (nodes, nodes))
+
+
+# -- who is whose neighbour ------------------------------------------------------------------------------------------
+
+Direction = Literal["in", "out", "both"]
+
+
+def neighbours(
+    edge_index: Int[Tensor, "2 edges"], node: int, nodes: int, *, distance: int = 1, direction: Direction = "out"
+) -> Int64[Tensor, " found"]:
+    """The nodes whose shortest way from `node` takes `distance` edges, sorted.
+
+    Args:
+        direction: along edges (`out`), against them (`in`), or either way at every step (`both`).
+
+    Raises:
+        InputTypeError: numbers of nodes that are not 64-bit integers.
+        InputError: nodes that are not there, a negative distance, or another direction.
+
+    >>> chain = torch.tensor([[0, 1, 2], [1, 2, 3]])
+    >>> neighbours(chain, 2, 4), neighbours(chain, 2, 4, distance=2, direction="in")
+    (tensor([3]), tensor([0]))
+    """
+    check_edges(edge_index, nodes)
+    if not 0 <= node < nodes:
+        raise InputError(f"there is no node {node}", expected=f"0 to {nodes - 1}", got=str(node))
+    if distance < 0:
+        raise InputError("distance is negative", expected="0 or more", got=str(distance))
+    if direction not in ("in", "out", "both"):
+        raise unknown_name("direction", direction, ("in", "out", "both"))
+    source, target = edge_index
+    ways = {"out": [(source, target)], "in": [(target, source)], "both": [(source, target), (target, source)]}
+    seen = torch.zeros(nodes, dtype=torch.bool, device=edge_index.device)
+    seen[node] = True
+    reached = seen.clone()
+    for _ in range(distance):
+        stepped = torch.zeros_like(seen)
+        for start, end in ways[direction]:
+            stepped[end[reached[start]]] = True
+        reached = stepped & ~seen
+        seen |= reached
+    return reached.nonzero().flatten()
+
+
+def largest_component(
+    edge_index: Int[Tensor, "2 edges"], nodes: int, *, strong: bool = False
+) -> Int64[Tensor, " found"]:
+    """The nodes of the largest connected component, sorted; of several equally large, the one with the first node.
+
+    Args:
+        strong: joined by a way along edges there and back; otherwise by edges in whatever direction.
+
+    Raises:
+        InputTypeError: numbers of nodes that are not 64-bit integers.
+        InputError: nodes that are not there, or a graph without nodes.
+
+    >>> largest_component(torch.tensor([[0, 1, 2], [1, 0, 1]]), 4).tolist()
+    [0, 1, 2]
+    >>> largest_component(torch.tensor([[0, 1, 2], [1, 0, 1]]), 4, strong=True).tolist()
+    [0, 1]
+    """
+    check_edges(edge_index, nodes)
+    if nodes < 1:
+        raise InputError("a graph without nodes has no component", expected="at least one node")
+    source, target = edge_index.cpu().numpy()
+    matrix = coo_matrix((torch.ones(len(source)).numpy(), (source, target)), shape=(nodes, nodes))
+    _, label = connected_components(matrix, directed=True, connection="strong" if strong else "weak")
+    component = torch.from_numpy(label).long()
+    counts = component.bincount()
+    first = int((counts[component] == counts.max()).nonzero()[0])
+    return (component == component[first]).nonzero().flatten().to(edge_index.device)
+
+
+def degrees(edge_index: Int[Tensor, "2 edges"], nodes: int) -> tuple[Int64[Tensor, " nodes"], Int64[Tensor, " nodes"]]:
+    """How many edges lead into each node, and how many out of it.
+
+    Raises:
+        InputTypeError: numbers of nodes that are not 64-bit integers.
+        InputError: nodes that are not there.
+
+    >>> degrees(torch.tensor([[0, 1, 2], [2, 2, 0]]), 3)
+    (tensor([1, 0, 2]), tensor([1, 1, 1]))
+    """
+    check_edges(edge_index, nodes)
+    source, target = edge_index
+    return target.bincount(minlength=nodes), source.bincount(minlength=nodes)
+
+
+# -- checks ----------------------------------------------------------------------------------------------------------
 
 
 def _check_nodes(query: Tensor, key: Tensor) -> None:

@@ -16,6 +16,7 @@ from qkv.nn.forms import (
     SoftmaxAttention,
     WindowedAttention,
 )
+from qkv.nn.graph import GATConv, GCNConv, GraphConv
 from qkv.nn.position import LearnedPositions, SinusoidalPositions
 from qkv.nn.recurrent import GRU, LSTM, GRUCell, LSTMCell
 from qkv.nn.rnn import LSTMDecoder, LSTMEncoder
@@ -42,7 +43,10 @@ __all__ = [
     "DecoderLayerCache",
     "Dropout",
     "FormName",
+    "GATConv",
+    "GCNConv",
     "GRUCell",
+    "GraphConv",
     "KernelAttention",
     "LSTMCell",
     "LSTMDecoder",
