@@ -132,7 +132,7 @@ def judge(
     lines = []
     for statement in sheet.statements:
         try:
-            verdict = _taken(statement, scope)
+            verdict = taken(statement, scope)
         except UnusableError as error:
             verdict = Verdict("unusable", explanation=str(error))
             for name in _defined(statement):
@@ -151,7 +151,7 @@ def _on_graphs(scope: Scope) -> tuple[Sequence[str], Sequence[str]]:
     return importlib.import_module("qkv.check.worksheets.adjoint").closing(scope)
 
 
-def _taken(statement: Statement, scope: Scope) -> Verdict | None:
+def taken(statement: Statement, scope: Scope) -> Verdict | None:
     """Takes a statement into account, and answers for it where it is a claim."""
     match statement:
         case Unreadable():
