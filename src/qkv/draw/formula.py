@@ -393,7 +393,10 @@ class _Writer:
                 return self._joined([self.write(side)[0] for side in arguments], "⇔"), _SUM
         axes = [ast.unparse(word.value) for word in node.keywords if word.arg == "axis"]
         along = "" if not axes or name in ("softmax", "log_softmax") else "columns" if axes[0] == "0" else "rows"
-        return form.row([form.function(name, along), self._bracketed(arguments)]), _POWER
+        rows = [form.row([form.function("row"), form.sign(" "), self.write(word.value)[0]]) for word in node.keywords
+                if word.arg == "row"]  # fmt: skip
+        inside = self._joined([*(self.write(argument)[0] for argument in arguments), *rows], ",")
+        return form.row([form.function(name, along), form.round(inside)]), _POWER
 
     def _bracketed(self, arguments: Sequence[ast.expr]) -> str:
         return self.form.round(self._joined([self.write(argument)[0] for argument in arguments], ","))

@@ -95,16 +95,17 @@ def worked_latex(worked: Worked, *, entries: int = 8) -> str:
         entries: how many columns are written of those without labels.
     """
     lines = [r"\documentclass{article}", r"\usepackage{amsmath,graphicx}", r"\begin{document}",
-             rf"\section*{{{_latex(worked.title)}}}", *(_latex(note) + "\n" for note in worked.notes)]  # fmt: skip
+             rf"\section*{{{escaped_latex(worked.title)}}}",
+             *(escaped_latex(note) + "\n" for note in worked.notes)]  # fmt: skip
     for place, step in enumerate(worked.steps, start=1):
         lines += [
-            rf"\subsection*{{{place}. {_latex(step.heading)}}}",
-            _latex(_words(step, entries)),
+            rf"\subsection*{{{place}. {escaped_latex(step.heading)}}}",
+            escaped_latex(_words(step, entries)),
             rf"\[ {step.latex} \]",
             rf"\[ \resizebox{{\ifdim\width>\linewidth\linewidth\else\width\fi}}{{!}}{{${_array(step, entries)}$}} \]",
         ]
     lines += [r"\subsection*{What is to be seen}", r"\begin{itemize}"]
-    lines += [rf"\item {_latex(str(observation))}" for observation in worked.observations]
+    lines += [rf"\item {escaped_latex(str(observation))}" for observation in worked.observations]
     return "\n".join([*lines, r"\end{itemize}", r"\end{document}"]) + "\n"
 
 
@@ -194,16 +195,17 @@ def _flush(cell: str, width: int, *, left: bool) -> str:
 def _array(step: WorkedStep, entries: int) -> str:
     table = _table(step, entries)
     numbers = len(table.header) - 1 - step.sums
-    header = " & ".join(rf"\text{{{_latex(name)}}}" for name in table.header)
+    header = " & ".join(rf"\text{{{escaped_latex(name)}}}" for name in table.header)
     rows = [
-        " & ".join([rf"\text{{{_latex(str(row[0]))}}}", *(_latex_number(str(cell)) for cell in row[1:])])
+        " & ".join([rf"\text{{{escaped_latex(str(row[0]))}}}", *(_latex_number(str(cell)) for cell in row[1:])])
         for row in table.rows
     ]
     layout = "r|" + "r" * numbers + "|r" * step.sums
     return rf"\begin{{array}}{{{layout}}} {header} \\ \hline " + r" \\ ".join(rows) + r" \end{array}"
 
 
-def _latex(text: str) -> str:
+def escaped_latex(text: str) -> str:
+    """`text` for LaTeX, as it reads."""
     return text.translate(_LATEX)
 
 
