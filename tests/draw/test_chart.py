@@ -69,6 +69,17 @@ def test_series_are_told_by_colour_and_parts_by_dashes():
     assert not any(f'stroke="{SERIES[1]}"' in mark for mark in dashed)
 
 
+def test_validation_stands_out_against_training():
+    def opacities(*lines: Curve) -> list[str]:
+        """Of all curves, in the order in which they are drawn."""
+        marks = re.findall(r'<path[^>]*"line mark"[^>]*>', svg(curves(lines)))
+        return [found for mark in marks for found in re.findall(r' opacity="([^"]*)"', mark)]
+
+    training, validation = Curve("rnn", [1, 2], [3.0, 2.0]), Curve("rnn", [1, 2], [3.0, 2.5], "validation")
+    assert opacities(training, validation) == ["0.5", "1"]
+    assert opacities(training) == ["1"]
+
+
 def test_one_series_of_one_part_needs_no_legend():
     assert not {"rnn", "training"} & set(texts(svg(curves(LOSSES[:1]))))
 

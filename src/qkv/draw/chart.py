@@ -105,7 +105,7 @@ def theme() -> dict[str, Any]:
 def curves(
     lines: Sequence[Curve], *, x: str = "step", y: str = "loss", log: bool = False, title: str | None = None
 ) -> Chart:
-    """Losses, or any measure, as they went: colour tells the series, solid training, dashed validation.
+    """Losses, or any measure, as they went: colour tells the series; training is solid, validation dashed and darker.
 
     Args:
         lines: the curves; points that are not finite leave a gap.
@@ -131,6 +131,8 @@ def curves(
         for place, value in zip(line.x, line.y, strict=True)
     ]
     names, parts = _ordered(line.name for line in lines), _ordered(line.part for line in lines)
+    # A noisy curve of training would hide that of validation, which runs along it.
+    opacity = alt.Scale(domain=["training", "validation"], range=[0.5 if len(parts) > 1 else 1.0, 1.0])
     chart = (
         alt.Chart(alt.InlineData(rows))
         .mark_line()
@@ -144,6 +146,7 @@ def curves(
                 scale=alt.Scale(domain=["training", "validation"], range=[[1, 0], [6, 4]]),
                 legend=alt.Legend(values=parts, symbolSize=400) if len(parts) > 1 else None,
             ),
+            opacity=alt.Opacity("part:N", scale=opacity, legend=None),
         )
     )
     return _dressed(chart, title)
