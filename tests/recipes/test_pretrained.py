@@ -53,7 +53,9 @@ def test_the_figure_is_what_was_asked_for(folder):
     assert torch.equal(shown.figure.weights[0], shown.maps[1].weights[1])
     assert torch.equal(show(folder, "i swam .", layer=1).figure.weights, shown.maps[1].mean().weights)
     every = torch.cat([one.weights for one in shown.maps])
-    assert torch.equal(show(folder, "i swam .").figure.weights[0], every.mean(dim=0))
+    figure = show(folder, "i swam .").figure
+    assert torch.equal(figure.weights[0], every.mean(dim=0))
+    assert figure.layer == "the mean of 3 layers"
     with pytest.raises(InputError, match=r"no layer 3. Expected 0 to 2; got 3"):
         attended(shown.maps, layer=3, head=None)
     with pytest.raises(InputError, match=r"no head 2 in encoder.layers.0.self_attn. Expected 0 to 1"):

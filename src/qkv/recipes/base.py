@@ -4,7 +4,7 @@ import itertools
 import re
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -69,7 +69,8 @@ def attended(maps: Sequence[AttentionMap], *, layer: int | None, head: int | Non
     if layer is not None and not 0 <= layer < len(maps):
         raise InputError(f"no layer {layer}", expected=f"0 to {len(maps) - 1}", got=str(layer))
     chosen = maps if layer is None else [maps[layer]]
-    return AttentionMap.mean_of([attention if head is None else attention.head(head) for attention in chosen])
+    figure = AttentionMap.mean_of([attention if head is None else attention.head(head) for attention in chosen])
+    return figure if len(chosen) == 1 else replace(figure, layer=f"the mean of {len(chosen)} layers")
 
 
 def head_table(maps: Sequence[AttentionMap], separators: Collection[str] = ()) -> list[Json]:
