@@ -26,6 +26,13 @@ def test_text_names_what_is_wrong():
     assert text.endswith("Slopes by steps.")
 
 
+def test_rows_that_got_nothing_are_named():
+    wrong = Claim("w", "wrong", 1.0, 1e-6, facts={"rows": "0 to 3", "rows_of_zeros": "0"})
+    assert "w is wrong in rows 0 to 3; row 0 has only zeros." in check_text(Report("net", [wrong]))
+    wrong.facts["rows_of_zeros"] = "0 to 1"
+    assert "<p>Wrong in rows 0 to 3; rows 0 to 1 have only zeros." in check_page(Report("net", [wrong]))
+
+
 def test_the_page_escapes_and_holds_a_map():
     page = check_page(REPORT)
     assert "w&lt;1&gt;" in page

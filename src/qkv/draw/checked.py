@@ -119,7 +119,9 @@ def _verdict(report: Report) -> str:
 
 def _rows(claim: Claim) -> str:
     rows, zeros = (claim.facts.get(name) for name in ("rows", "rows_of_zeros"))
-    return (f" in rows {rows}" if rows else "") + (f", and has only zeros in {zeros}" if zeros else "")
+    alone = str(zeros).isdecimal()
+    only = f"; row {zeros} has only zeros" if alone else f"; rows {zeros} have only zeros"
+    return (f" in rows {rows}" if rows else "") + (only if zeros else "")
 
 
 def _cause(claim: Claim) -> str:
