@@ -68,3 +68,19 @@ def test_as_json_a_single_seed_has_no_margin():
 def test_what_cannot_be_compared(runs, message):
     with pytest.raises(InputError, match=message):
         compare(runs)
+
+
+def test_draws_of_what_is_judged_are_one_group_and_their_seeds_count_once():
+    # Two draws with two seeds each: means 11 and 15 of the draws, so 13; deviation sqrt(8), as above.
+    runs = [
+        run(f"{split}{seed}", seed=seed, split=split, metrics={"mae": value})
+        for split, values in enumerate([(10.0, 12.0), (15.0, 15.0)])
+        for seed, value in enumerate(values)
+    ]
+    (group,) = compare(runs).groups
+    assert group.name == "translate"
+    assert group.estimate("mae").mean == 13.0
+    assert group.estimate("mae").margin == pytest.approx(25.4124, abs=1e-4)
+    assert group.estimate("mae").count == 2
+    with pytest.raises(InputError, match="have the same seed"):
+        compare([*runs, run("again", seed=1, split=1, metrics={"mae": 1.0})])

@@ -4,6 +4,7 @@ from qkv.data.batches import PairBatches, TextBatches, batch_of, source_batch
 from qkv.data.cleaning import CLEANING, clean_text
 from qkv.data.docstrings import docstrings
 from qkv.data.generated import date_pair, number_pair, numbers_and_dates
+from qkv.data.graphs import Graph, karate, read_graph, read_masks
 from qkv.data.images import Images, digits, read_images
 from qkv.data.labelled import (
     Labelled,
@@ -32,6 +33,7 @@ from qkv.data.pairs import (
 )
 from qkv.data.phrases import phrases
 from qkv.data.sets import SETS, NamedSet, find, present_word_sets, sha256_of, verify
+from qkv.data.structure import Structure, folds, look_up, shares
 from qkv.data.tokens import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Vocabulary, train_vocabulary, word_of
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "PAD_ID",
     "SETS",
     "UNK_ID",
+    "Graph",
     "Images",
     "Labelled",
     "LabelledFile",
@@ -53,6 +56,7 @@ __all__ = [
     "PairFile",
     "Skipped",
     "Split",
+    "Structure",
     "TextBatches",
     "TextFile",
     "Vocabulary",
@@ -63,21 +67,27 @@ __all__ = [
     "distinct",
     "docstrings",
     "find",
+    "folds",
     "group_references",
+    "karate",
+    "look_up",
     "normalise_text",
     "number_pair",
     "numbers_and_dates",
     "phrases",
     "present_word_sets",
     "read_column",
+    "read_graph",
     "read_images",
     "read_labelled",
+    "read_masks",
     "read_ngrams",
     "read_pairs",
     "read_texts",
     "require_labels",
     "sentence_key",
     "sha256_of",
+    "shares",
     "source_batch",
     "split_labelled",
     "split_pairs",

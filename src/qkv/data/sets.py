@@ -78,6 +78,58 @@ SETS: dict[str, NamedSet] = {
         source="Go, Bhayani and Huang 2009, help.sentiment140.com",
         options={"left_out": ("neutral",)},
     ),
+    "chameleon": NamedSet(
+        description="Wikipedia articles about chameleons and their links: 2,277 nodes, monthly traffic of 1,822",
+        file="wikipedia-network/musae_chameleon_edges.csv.gz",
+        sha256="4fd4ccaa78e8e95064317c9ded5e8ff5e22f180e284db02a5d8d38b8ff66cd92",
+        licence="GPL 3.0 (the collection), CC BY-SA (the articles)",
+        source="Rozemberczki, Allen and Sarkar 2019, github.com/benedekrozemberczki/MUSAE",
+        # What lies beside the edges: its name, and its SHA-256.
+        options={
+            "features": (
+                "musae_chameleon_features.json.gz",
+                "46055a67073b35314929825f5517560b77aa64e06ecfca9ed0bd086f5009930b",
+            ),
+            "target": (
+                "musae_chameleon_target.csv",
+                "aab0d7084c75da8084571bd00a4dbecfbb1e8034ce2aba735c561992e6c4c869",
+            ),
+            "masks": (
+                "geomgcn_chameleon_masks.npz",
+                "19e9afc02781dea7d351cbfbf1370b846d89aeb825d271d8d4d76e5b30b97384",
+            ),
+        },
+    ),
+    "squirrel": NamedSet(
+        description="Wikipedia articles about squirrels and their links: 5,201 nodes, monthly traffic of 4,161",
+        file="wikipedia-network/musae_squirrel_edges.csv.gz",
+        sha256="d7b275ad7ce4951a89b82145fa907633d029d32d63d6e82070d4f8f549763949",
+        licence="GPL 3.0 (the collection), CC BY-SA (the articles)",
+        source="Rozemberczki, Allen and Sarkar 2019, github.com/benedekrozemberczki/MUSAE",
+        # What lies beside the edges: its name, and its SHA-256.
+        options={
+            "features": (
+                "musae_squirrel_features.json.gz",
+                "e7bca365689b13272cd6c94f611bf763c684e000eaaab3cc5c94ee3f44e880eb",
+            ),
+            "target": ("musae_squirrel_target.csv", "911962a4f144e63ef94dde5967393b8a25fc1b6886250cc2c059ceca0f1ad004"),
+            "masks": ("geomgcn_squirrel_masks.npz", "3d205a18f772b01f78531e28b0561e2fab6e09e8748d8ac74cf84845dd19b9aa"),
+        },
+    ),
+    "crocodile": NamedSet(
+        description="Wikipedia articles about crocodiles and their links: 11,631 nodes, monthly traffic of 9,305",
+        file="wikipedia-network/musae_crocodile_edges.csv.gz",
+        sha256="cfcf7b22943f5849a87d4862fe3508e617def7a8d134c85b2cadbcf1fa63f134",
+        licence="GPL 3.0 (the collection), CC BY-SA (the articles)",
+        source="Rozemberczki, Allen and Sarkar 2019, github.com/benedekrozemberczki/MUSAE",
+        # What lies beside the edges: its name, and its SHA-256.
+        options={
+            "target": (
+                "musae_crocodile_target.csv",
+                "994a679432388399f4707cefdddfbce74ea5941c910cc7dec717e27d79acc5a0",
+            ),
+        },
+    ),
     "wordsim353": NamedSet(
         description="relatedness of 183 pairs of words, of WordSim-353's",
         file="word-similarity/wordsim353.tsv",

@@ -14,9 +14,11 @@ from qkv.draw.chart import (
     curves,
     panels,
     png,
+    points,
     svg,
 )
 from qkv.draw.checked import check_page, check_text, error_map_svg
+from qkv.draw.graph import DrawnGraph, graph_svg, matrix_svg
 from qkv.draw.picture import image_matrix_svg, images_svg
 from qkv.draw.recurrence import gates_over_time
 from qkv.draw.report import (
@@ -54,6 +56,7 @@ __all__ = [
     "Bar",
     "Calibrated",
     "Curve",
+    "DrawnGraph",
     "Facts",
     "Figure",
     "Heading",
@@ -82,10 +85,13 @@ __all__ = [
     "curves",
     "error_map_svg",
     "gates_over_time",
+    "graph_svg",
     "image_matrix_svg",
     "images_svg",
+    "matrix_svg",
     "panels",
     "png",
+    "points",
     "report_page",
     "svg",
     "table_markdown",

@@ -240,6 +240,33 @@ def by_length(rows: Sequence[LengthScore], *, y: str, title: str | None = None) 
     return _dressed(chart, title, width=max(_WIDTH, 100 * len(counts)))
 
 
+def points(pairs: Sequence[Sequence[int | float]], *, x: str, y: str, title: str | None = None) -> Chart:
+    """Points on a plane of two like axes, and the line on which both are the same: what was told against what is true.
+
+    Args:
+        pairs: the two numbers of each point.
+        x, y: what the axes are called.
+
+    Raises:
+        InputError: no point, or numbers that are not finite.
+
+    >>> "told" in svg(points([(1.0, 1.5), (2.0, 1.75)], x="true", y="told"))
+    True
+    """
+    _require_some(pairs, "point")
+    values = [value for pair in pairs for value in pair]
+    if not all(map(math.isfinite, values)):
+        raise InputError("a point is not finite", expected="numbers")
+    ends = [min(values), max(values)]
+    scale = alt.Scale(domain=ends, nice=True)
+    x_axis, y_axis = alt.X("x:Q", title=x, scale=scale), alt.Y("y:Q", title=y, scale=scale)
+    rows = [{"x": first, "y": second} for first, second in pairs]
+    dots = alt.Chart(alt.InlineData(rows)).mark_circle(size=14, opacity=0.45, color=SERIES[0])
+    line = alt.Chart(alt.InlineData([{"x": end, "y": end} for end in ends])).mark_line(color=MUTED, strokeDash=[6, 4])
+    layers = [one.encode(x=x_axis, y=y_axis) for one in (line, dots)]
+    return _dressed(alt.LayerChart(layer=layers), title, width=_HEIGHT + 60, height=_HEIGHT + 60)
+
+
 def panels(charts: Sequence[Panel], *, x: str, columns: int = 2, title: str | None = None) -> Chart:
     """Small charts side by side over one kind of logarithmic x axis: colour and sign tell the series in all of them.
 

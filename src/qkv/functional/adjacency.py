@@ -32,6 +32,11 @@ class Rows:
         values = values if self.place is None else values.index_select(0, self.place)
         return torch.sparse_csr_tensor(self.start, self.column, values, (size, size), check_invariants=False)
 
+    def to(self, device: torch.device | str) -> "Rows":
+        """The same on another device."""
+        place = None if self.place is None else self.place.to(device)
+        return Rows(self.start.to(device), self.column.to(device), place)
+
 
 @dataclass(frozen=True)
 class Adjacency:
@@ -82,12 +87,8 @@ class Adjacency:
 
     def to(self, device: torch.device | str) -> "Adjacency":
         """The same on another device."""
-        moved = {name: getattr(self, name).to(device) for name in ("order", "source", "target")}
-        rows = {
-            name: Rows(*(None if x is None else x.to(device) for x in (rows.start, rows.column, rows.place)))  # pyright: ignore
-            for name, rows in (("incoming", self.incoming), ("outgoing", self.outgoing))
-        }
-        return Adjacency(self.nodes, **moved, **rows)
+        order, source, target = (one.to(device) for one in (self.order, self.source, self.target))
+        return Adjacency(self.nodes, order, source, target, self.incoming.to(device), self.outgoing.to(device))
 
 
 Edges = Adjacency | Int[Tensor, "2 edges"]

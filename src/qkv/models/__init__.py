@@ -4,8 +4,11 @@ from qkv.models.bag_of_words import BagOfWords, BagOfWordsConfig
 from qkv.models.bert import BertBatch, BertConfig, BertEncoder, BertTokens
 from qkv.models.bert_classifier import BertClassifier, BertClassifierConfig
 from qkv.models.causal_lm import CausalLM
+from qkv.models.geometric import GeometricNetwork
+from qkv.models.graph_network import GraphBatch, GraphNetwork, GraphNetworkConfig, NodeClassifier, NodeRegressor
 from qkv.models.lstm_classifier import LSTMClassifier, LSTMClassifierConfig
 from qkv.models.ngram_counts import NGramCounts
+from qkv.models.node_tables import NodeTable, TableName
 from qkv.models.recurrent_lm import RecurrentLM, RecurrentLMConfig
 from qkv.models.search import Hypothesis, SearchOptions, search
 from qkv.models.seq2seq_rnn import RecurrentConfig, TranslationRNN
@@ -25,14 +28,22 @@ __all__ = [
     "BertEncoder",
     "BertTokens",
     "CausalLM",
+    "GeometricNetwork",
+    "GraphBatch",
+    "GraphNetwork",
+    "GraphNetworkConfig",
     "Hypothesis",
     "LSTMClassifier",
     "LSTMClassifierConfig",
     "NGramCounts",
+    "NodeClassifier",
+    "NodeRegressor",
+    "NodeTable",
     "RecurrentConfig",
     "RecurrentLM",
     "RecurrentLMConfig",
     "SearchOptions",
+    "TableName",
     "TransformerClassifier",
     "TransformerClassifierConfig",
     "TransformerConfig",
