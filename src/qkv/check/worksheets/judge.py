@@ -28,7 +28,7 @@ from qkv.types import Verdict as Kind
 JUDGES = ("conclusions", "numeric", "adjoint", "network", "cost", "proof", "identity")
 """The files of this package that judge claims, in the order in which a claim is shown to them."""
 
-_ASIDE = frozenset({"bar", "cost", "grad", "hessian", "hvp", "jacobian", "iff", "O", "params", "size"})
+_ASIDE = frozenset({"bar", "cost", "grad", "hessian", "hvp", "jacobian", "iff", "O", "params", "size", "taylor"})
 _FINE: tuple[Kind, ...] = ("correct", "rounding")
 
 
@@ -159,7 +159,7 @@ def taken(statement: Statement, scope: Scope) -> Verdict | None:
                 with contextlib.suppress(UnusableError):
                     _judged(statement.salvaged, scope)
             where = f"line {statement.line}, column {statement.column}"
-            return Verdict("unusable", explanation=f"it cannot be read: expected {statement.expected} ({where})")
+            return Verdict("unusable", explanation=f"It cannot be read: expected {statement.expected} ({where})")
         case Claim():
             return _judged(statement, scope)
         case Let(parameters=None):
@@ -214,7 +214,7 @@ def _judged(claim: Claim, scope: Scope) -> Verdict:
         module = importlib.import_module(f"qkv.check.worksheets.{name}")
         verdict = module.judge(claim, scope) if hasattr(module, "judge") else None
         if verdict is not None:
-            if claim.defines and claim.defines not in scope.numbers:
+            if claim.defines and claim.defines not in scope.names():
                 scope.forget(claim.defines)
                 scope.definitions[claim.defines] = claim.links[1]
             return verdict
