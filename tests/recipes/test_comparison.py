@@ -35,6 +35,11 @@ def test_the_table_by_hand(two):
     ]
 
 
+def test_a_baseline_that_is_a_group_too_is_told_once():
+    table = pages.table(compare([run("rnn", 0, 10.0), run("copy", 0, 2.0)]))
+    assert [row[0] for row in table.rows] == ["rnn", "copy"]
+
+
 def test_what_is_written(two, tmp_path):
     paths = pages.write(two, tmp_path / "new")
     assert {path.name for path in paths} == {

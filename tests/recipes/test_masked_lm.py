@@ -13,6 +13,7 @@ from qkv.models import NGramCounts
 from qkv.recipes import masked_lm
 from qkv.recipes.base import Drawn, Reporter, Shown, configure, validated
 from qkv.recipes.masked_lm_data import MASK
+from qkv.recipes.masked_lm_show import LanguageModel, followers
 from qkv.train import RunFolder
 from qkv.types import NGramBatch
 from qkv.vectors import WordVectors
@@ -243,6 +244,8 @@ def test_attention_of_one_head(runs):
         masked_lm.show(run, f"Ben sees what {MASK}", layer=7)
     with pytest.raises(InputError, match="this model has no attention to show"):
         masked_lm.show(run_of(runs, "window"), f"Ben sees what {MASK}", layer=0)
+    with pytest.raises(InputError, match="texts are drawn, and no attention is shown"):
+        masked_lm.show(run_of(runs, "causal"), "Ben", head=0)
 
 
 def test_what_followed_in_training(qkv_cli, runs):
@@ -259,6 +262,21 @@ def test_what_followed_in_training(qkv_cli, runs):
     short = qkv_cli("show", run.path, "--context", "Ben", "--json").json
     assert {one["word"] for one in short["followed"]} >= {"likes", "sees"}
     assert short["predictions"] == []
+
+
+def test_words_that_never_followed_stand_below_those_that_did():
+    class Backwards(torch.nn.Module):
+        """The later a word comes in the vocabulary, the likelier it is."""
+
+        def log_probabilities(self, batch: NGramBatch) -> torch.Tensor:
+            return torch.arange(20.0).log_softmax(dim=0).expand(len(batch.ids), -1)
+
+    # After word 1 the words 2 to 14 stood once each, and 15 to 19 never, though they are expected most.
+    rows = np.array([[1, word] for word in range(2, 15)])
+    known = LanguageModel(Backwards(), [MASK, *(f"w{n}" for n in range(1, 20))], rows, "masked")
+    told = [line.split() for line in followers(known, "w1").text.splitlines()[1:]]
+    assert [word for word, *_ in told[10:]] == ["w14", "w13", "w12", "w19", "w18", "w17", "w16", "w15"]
+    assert [int(times) for _, times, *_ in told] == [1] * 13 + [0] * 5
 
 
 def test_texts_are_drawn(qkv_cli, runs):

@@ -115,8 +115,9 @@ def test_settings_that_cannot_be():
 WORDS = [MASK, "go", "to", "I", "school"]
 
 
-def test_words_count_as_they_stand_and_in_small_letters():
+def test_words_count_as_they_stand_in_small_letters_and_in_capitals():
     assert read_words("I Go TO [MASK]", WORDS) == [3, 1, 2, 0]
+    assert read_words("i go to [mask]", WORDS) == [3, 1, 2, 0]
 
 
 def test_a_word_that_is_not_known_is_named_with_one_alike():

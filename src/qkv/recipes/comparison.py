@@ -31,7 +31,7 @@ _BEST: dict[str, _Best] = {
 
 
 def table(comparison: Comparison) -> Table:
-    """Means over seeds with 95 % intervals, a row a group; baselines below."""
+    """Means over seeds with 95 % intervals, a row a group; baselines that are no group themselves below."""
     runs = [run for group in comparison.groups for run in group.runs]
     facts = {key: fact for key, fact in _FACTS.items() if all(key in run.result for run in runs)}
     rows: list[list[str | int | float | None]] = [
@@ -44,6 +44,8 @@ def table(comparison: Comparison) -> Table:
         for group in comparison.groups
     ]
     for name, scores in comparison.groups[0].runs[0].result.get("baselines", {}).items():
+        if any(group.name == name for group in comparison.groups):
+            continue
         told = [f"{scores[metric]:.{_digits(metric)}f}" if metric in scores else None for metric in comparison.metrics]
         rows.append([name, None, *told, *([None] * len(facts))])
     best: dict[str, _Best] = {metric: _BEST[metric] for metric in comparison.metrics if metric in _BEST}

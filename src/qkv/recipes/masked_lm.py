@@ -322,6 +322,8 @@ def show(
             raise InputError("a phrase and --context together", expected="one of them")
         return followers(known, context)
     if known.is_causal:
+        if layer is not None or head is not None:
+            raise InputError("texts are drawn, and no attention is shown", expected="a run of transformer")
         return drawn_texts(known, text or "", Sampling(**given))
     if given:
         option = f"--{next(iter(given)).replace('_', '-')}"

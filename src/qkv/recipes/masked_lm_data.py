@@ -190,7 +190,9 @@ def _split(texts: Sequence[str], text: TextConfig) -> list[list[str]]:
 
 
 def read_words(text: str, words: Sequence[str]) -> list[int]:
-    """The numbers of the words of `text`, parted by blanks; one that is not known as it stands counts in small letters.
+    """The numbers of the words of `text`, parted by blanks.
+
+    A word that is not known as it stands counts in small letters, or in capitals.
 
     Raises:
         InputError: no word, one that is not in the vocabulary (with one that is alike).
@@ -201,8 +203,8 @@ def read_words(text: str, words: Sequence[str]) -> list[int]:
     places = {word: place for place, word in enumerate(words)}
     ids = []
     for word in text.split():
-        known = word if word in places else word.lower()
-        if known not in places:
+        known = next((form for form in (word, word.lower(), word.upper()) if form in places), None)
+        if known is None:
             near = unknown_name("word", word, words).hint
             count = f"one of the {len(words) - 1:,} words of this run"
             raise InputError(f"{word!r} is not in the vocabulary", expected=count, hint=near)

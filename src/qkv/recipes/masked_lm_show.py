@@ -175,6 +175,7 @@ def followers(known: LanguageModel, context: str) -> Drawn:
     if not listed:
         raise InputError(f"{context!r} stands at the beginning of no row of training", hint="fewer words")
     counts = dict(found)
+    listed.sort(key=lambda word: -counts.get(word, 0))
     rows: list[list[str | int | float | None]] = [
         [word, counts.get(word, 0), counts.get(word, 0) / max(total, 1), expected.get(word)] for word in listed
     ]
