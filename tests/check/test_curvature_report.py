@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -109,6 +111,13 @@ def test_what_cannot_be_compared_is_refused():
         agreement(lambda x: loss(x.detach()), torch.ones(3))
     with pytest.raises(InputError, match="2 or more; got 1"):
         agreement(loss, torch.ones(3), vectors=1)
+    with pytest.raises(InputError, match=r"no way is named. Expected one or more of forward, reverse, difference"):
+        agreement(loss, torch.ones(3), ways=[])
+    with pytest.raises(InputError, match=r"seed is too small. Expected 0 or more; got -1"):
+        agreement(loss, torch.ones(3), seed=-1)
+    for tolerance in (-1.0, 0.0, 1.0, float("nan")):
+        with pytest.raises(InputError, match=r"tolerance cannot be used. Expected between 0 and 1"):
+            agreement(loss, torch.ones(3), tolerance=tolerance)
 
 
 @pytest.mark.usefixtures("no_shape_hook")
@@ -157,3 +166,7 @@ def test_code_that_cannot_be_called_is_refused():
         as_loss(len, ["text"], "loss")
     with pytest.raises(InputError, match=r"test_curvature_report.py, line \d+: loss raises RuntimeError: .*must match"):
         as_loss(lambda x: (x + torch.ones(2)).sum(), [torch.ones(3)], "loss")
+    with pytest.raises(InputError, match=r"test_curvature_report.py, line \d+: loss raises SystemExit: 3"):
+        as_loss(lambda x: sys.exit(len(x)), [torch.ones(3)], "loss")
+    with pytest.raises(InputError, match=r"^linear raises RuntimeError: "):  # in a line of torch, which says nothing
+        as_loss(nn.Linear(2, 1), [torch.ones(3)], "linear")

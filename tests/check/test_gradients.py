@@ -1,5 +1,7 @@
 """Gradients of anyone's code, judged: which entries are wrong, what is left out, what is refused."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -176,6 +178,14 @@ def test_unused_parameters_are_said_not_failed():
     assert gradients(module, torch.ones(1, 3))["spare"].verdict == "unused"
 
 
+def test_a_gradient_by_what_the_loss_does_not_use_belongs_nowhere():
+    def loss(parameters):
+        return (parameters["w"] ** 2).sum(), {"w": 2 * parameters["w"], "v": np.ones(3)}
+
+    claim = gradients(loss, {"w": np.array([1.0, -2.0]), "v": np.zeros(3)})["v"]
+    assert (claim.verdict, claim.cause, claim.explanation) == ("wrong", "mask", "nothing belongs there at all")
+
+
 def test_printing_is_kept_out(capsys):
     def loss(parameters):
         print("here", parameters["w"])  # noqa: T201
@@ -270,13 +280,28 @@ W = {"w": np.ones((2, 3))}
         (lambda p: ((p["w"] ** 2).sum(), {}), InputError, "returns no gradient by w, on which its loss depends"),
         (lambda p: (p["w"].sum(), {"W": p["w"]}), InputError, "a gradient by 'W', which is no parameter.*Try: w"),
         (lambda p: (p["w"].sum() + RNG.normal(), {"w": p["w"]}), InputError, "not the same when called twice"),
+        (lambda p: ((p["w"] ** 2).sum(), {"w": RNG.random() * p["w"]}), InputError, "by w is not the same when called"),
         (lambda p: p["v"], InputError, r"test_gradients.py, line \d+: .*raises KeyError: 'v'"),
+        (lambda p: sys.exit(len(p)), InputError, r"test_gradients.py, line \d+: .*raises SystemExit: 1"),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_what_returns_no_gradients(function, error: type, message: str):
     with pytest.raises(error, match=message):
         gradients(function, W)
+
+
+class Misshapen(Doubled):
+    """A backward pass of another shape than the input's."""
+
+    @staticmethod
+    def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
+        return torch.cat([grad * ctx.saved_tensors[0]] * 2)
+
+
+def test_a_gradient_that_autograd_refuses_is_not_laid_to_our_own_file():
+    with pytest.raises(InputError, match=r"^Misshapen raises RuntimeError: .*got \[4\] but expected .*\[2\]"):
+        gradients(Misshapen, torch.tensor([1.0, 2.0]))
 
 
 def test_what_cannot_be_called():
@@ -288,6 +313,8 @@ def test_what_cannot_be_called():
         gradients(3)
     with pytest.raises(InputError, match="entries is too small"):
         gradients(network, PARAMETERS, entries=0)
+    with pytest.raises(InputError, match=r"seed is too small. Expected 0 or more; got -1"):
+        gradients(network, PARAMETERS, seed=-1)
     with pytest.raises(InputError, match="tolerance cannot be used"):
         gradients(network, PARAMETERS, tolerance=2.0)
     with pytest.raises(InputError, match=r"not the same when called twice.*module.eval\(\)"):

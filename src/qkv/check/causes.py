@@ -340,7 +340,9 @@ def _masked(pairs: Sequence[Pair]) -> Cause | None:
 
 
 def _constant(pairs: Sequence[Pair]) -> Cause | None:
-    """Claimed gradients that are the same all along an axis, and true ones that are not."""
+    """Claimed gradients that are the same all along an axis, and true ones that are neither that nor nothing."""
+    if any(not _known(pair)[1].any() for pair in pairs):
+        return None
     for axis, size in enumerate(pairs[0].claimed.shape):
         if size > 1 and all(_flat(pair, pair.claimed, axis) and not _flat(pair, pair.true, axis) for pair in pairs):
             return Cause("axis", f"it is the same all along axis {axis}, as if summed or averaged over it")

@@ -43,7 +43,7 @@ def load_code(target: str) -> Code:
     if sample is not None:
         try:
             arguments = sample()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _failed(f"{getattr(sample, '__name__', 'sample')}()", error, path) from error
     return Code(getattr(module, name), arguments if isinstance(arguments, tuple) else (arguments,), name)
 

@@ -3,7 +3,6 @@
 import copy
 import inspect
 import math
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from qkv.check.point import WAYS, Parameters, Point, Tensors, Way, flat, inner
-from qkv.errors import InputError, InputTypeError, QkvError, unknown_name
+from qkv.check.subject import guarded
+from qkv.errors import InputError, InputTypeError, unknown_name
 from qkv.types import Claim, Entry, Report, Verdict
 
 _WITNESS = 1e-3  # a difference of gradients is known to so much at best where kinks are near
@@ -43,7 +43,8 @@ def agreement(
         seed: decides the vectors.
 
     Raises:
-        InputError: as `hessian_vector`; an unknown way, fewer than two vectors, a loss that depends on no parameter.
+        InputError: as `hessian_vector`; no way or an unknown one, fewer than two vectors, a tolerance that is none, a
+            loss that depends on no parameter.
 
     >>> report = agreement(lambda x: x.sin().sum(), torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64))
     >>> [(claim.name, claim.verdict) for claim in report.claims]  # doctest: +NORMALIZE_WHITESPACE
@@ -53,8 +54,14 @@ def agreement(
         if way not in WAYS:
             raise unknown_name("way", way, WAYS)
     chosen: list[Way] = list(dict.fromkeys(ways))  # pyright: ignore[reportAssignmentType] - those of WAYS, as seen above
+    if not chosen:
+        raise InputError("no way is named", expected=f"one or more of {', '.join(WAYS)}")
     if vectors < 2:
         raise InputError("too few vectors to compare", expected="2 or more", got=str(vectors))
+    if seed < 0:
+        raise InputError("seed is too small", expected="0 or more", got=str(seed))
+    if tolerance is not None and not 0 < tolerance < 1:
+        raise InputError("tolerance cannot be used", expected="between 0 and 1", got=f"{tolerance:g}")
     at = Point(loss, parameters)
     if at.unused == at.names:
         raise InputError(
@@ -101,11 +108,11 @@ def as_loss(thing: Any, arguments: Sequence[Any], title: str) -> tuple[Callable[
     tensor(2., dtype=torch.float64)
     """
     if inspect.isclass(thing) and issubclass(thing, nn.Module):
-        thing = _called(title, thing)
+        thing = guarded(title, thing)
     given = [x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in arguments]
     if isinstance(thing, nn.Module):
         model = copy.deepcopy(thing).double()
-        _called(title, lambda: getattr(model, "loss", model)(*given))
+        guarded(title, lambda: getattr(model, "loss", model)(*given))
         return lambda model: getattr(model, "loss", model)(*given), model
     if not callable(thing):
         raise InputTypeError(
@@ -126,22 +133,8 @@ def as_loss(thing: Any, arguments: Sequence[Any], title: str) -> tuple[Callable[
         return thing(*(filled.get(place, x) for place, x in enumerate(given)))
 
     parameters = [given[place].detach() for place in places]
-    _called(title, lambda: loss(*parameters))
+    guarded(title, lambda: loss(*parameters))
     return loss, parameters
-
-
-def _called(title: str, call: Callable[[], Any]) -> Any:
-    """What a call of anyone's code returns; its errors become ours, with the place where they arose."""
-    try:
-        return call()
-    except QkvError:
-        raise
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        words = " ".join(str(error).split())
-        raise InputError(
-            f"{title} raises {type(error).__name__}{': ' * bool(words)}{words}", path=frame.filename, line=frame.lineno
-        ) from error
 
 
 def _compared(

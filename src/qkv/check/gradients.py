@@ -61,9 +61,9 @@ def gradients(
     >>> report.ok, report["w"].cause, report["w"].entries[0].index
     (False, 'factor', (0,))
     """
-    for name, value in (("entries", entries), ("points", points)):
-        if value < 1:
-            raise InputError(f"{name} is too small", expected="1 or more", got=str(value))
+    for name, value, least in (("entries", entries, 1), ("points", points, 1), ("seed", seed, 0)):
+        if value < least:
+            raise InputError(f"{name} is too small", expected=f"{least} or more", got=str(value))
     if tolerance is not None and not 0 < tolerance < 1:
         raise InputError("tolerance cannot be used", expected="between 0 and 1", got=f"{tolerance:g}")
     title = title or getattr(thing, "__name__", type(thing).__name__)
@@ -138,14 +138,30 @@ def _places(code: Subject, points: int, generator: np.random.Generator) -> Itera
 
 
 def _require_repeatable(code: Subject) -> None:
+    """Refuses code whose loss or gradients differ from call to call by more than another order of sums would make."""
+    hint = "module.eval() where dropout is at work; a seed set inside where numbers are drawn"
     first, second = (code.loss(code.parameters) for _ in range(2))
     if abs(first - second) > 100 * code.eps * abs(first):
         raise InputError(
             f"{code.title} is not the same when called twice",
             expected="one loss for one set of parameters",
             got=f"{first:.12g}, then {second:.12g}",
-            hint="module.eval() where dropout is at work; a seed set inside where numbers are drawn",
+            hint=hint,
         )
+    claimed, again = (code.gradients(code.parameters) for _ in range(2))
+    for name, one in claimed.items():
+        other = again[name]
+        if one is None or other is None or not one.size:
+            continue
+        off = np.abs(one - other)
+        if off.max() > 1e4 * code.eps * np.abs(one).max():
+            at = tuple(int(i) for i in np.unravel_index(off.argmax(), off.shape))
+            raise InputError(
+                f"the gradient by {name} is not the same when called twice",
+                expected="one gradient for one set of parameters",
+                got=f"{one[at]:.12g}, then {other[at]:.12g} at {list(at)}",
+                hint=hint,
+            )
 
 
 class _Judge:

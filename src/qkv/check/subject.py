@@ -6,6 +6,7 @@ import inspect
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from qkv.errors import InputError, InputTypeError, NotFiniteError, QkvError
 
 Arrays = dict[str, np.ndarray]
+
+_OURS = str(Path(__file__).parent)
 
 _HOW = "a function of a dict of arrays that returns (loss, gradients), a torch module or function, or a class with "
 _HOW += "`parameters`, `loss` and `backward`"
@@ -119,12 +122,18 @@ def guarded(title: str, call: Callable[..., Any], *arguments: Any) -> Any:
         return call(*arguments)
     except QkvError:
         raise
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        frame = next((one for one in reversed(frames) if "site-packages" not in one.filename), frames[-1])
+    except (Exception, SystemExit) as error:
+        apart = (_OURS, "<")  # "<" begins the names of code that no file holds
+        theirs = [
+            (frame.filename, frame.lineno)
+            for frame in traceback.extract_tb(error.__traceback__)
+            if not frame.filename.startswith(apart) and "site-packages" not in frame.filename
+        ]
+        # There is no line of theirs where a layer of torch refuses its input, or what came back to it.
+        path, line = theirs[-1] if theirs else (None, None)
         words = " ".join(str(error).split())
         raise RaisedError(
-            f"{title} raises {type(error).__name__}{': ' * bool(words)}{words}", path=frame.filename, line=frame.lineno
+            f"{title} raises {type(error).__name__}{': ' * bool(words)}{words}", path=path, line=line
         ) from error
 
 

@@ -157,7 +157,7 @@ def _code(
         measured = check.costs(loss, parameters, seed=seed)
         document |= {"costs": [vars(cost) for cost in measured]}
         blocks.append(_costs(measured))
-    return _Found(code.title, document, [*blocks, draw.Preformatted("\n".join(report.notes))])
+    return _Found(code.title, document, [*blocks, *map(draw.Paragraph, report.notes)])
 
 
 def _agreement(report: "Report") -> Any:
