@@ -1,4 +1,4 @@
-"""Mathematics checked: anyone's gradients and curvature, and what else is claimed. What is found is a `Report`."""
+"""Mathematics checked: anyone's gradients and curvature, layers beside a reference, and what else is claimed. What is found is a `Report`."""
 
 from qkv.check.causes import CAUSES
 from qkv.check.curvature import (
@@ -13,6 +13,7 @@ from qkv.check.curvature import (
 from qkv.check.curvature_cost import Bracketing, Cost, bracketings, costs
 from qkv.check.curvature_report import agreement, as_loss
 from qkv.check.gradients import gradients
+from qkv.check.parity import parity
 from qkv.check.point import WAYS
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "gradients",
     "hessian",
     "hessian_vector",
+    "parity",
     "vector_hessian",
 ]

@@ -48,7 +48,8 @@ class Case:
     forward_orders: ClassVar[Sequence[Sequence[str]]]
     outputs: ClassVar[Sequence[str]]
     sequences: ClassVar[frozenset[str]] = frozenset()
-    masks: ClassVar[Mapping[str, str]] = {}
+    masks: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """For each mask the one of its keys' padding, and the input that the keys are."""
     formula: ClassVar[Formula]
     symbols: ClassVar[Mapping[str, str]] = {}
     soft: ClassVar[frozenset[str]] = frozenset({"dropout", "batch_first", "device", "dtype"})

@@ -87,9 +87,7 @@ def _masks(given: Mapping[str, Any], left_out: str, padding: str) -> tuple[Tenso
 def _projections(state: State, prefix: str = "") -> list[Tensor]:
     """W_q, W_k, W_v, b_q, b_k, b_v, W_o, b_o, zeros for what is not there."""
     packed = state.get(f"{prefix}in_proj_weight")
-    inward = (
-        list(packed.chunk(3)) if packed is not None else [state[f"{prefix}{one}_proj_weight"] for one in "qkv"]
-    )
+    inward = list(packed.chunk(3)) if packed is not None else [state[f"{prefix}{one}_proj_weight"] for one in "qkv"]
     bias = state.get(f"{prefix}in_proj_bias")
     zero = torch.zeros((), dtype=inward[0].dtype)
     biases = list(bias.chunk(3)) if bias is not None else [zero] * 3
@@ -130,12 +128,12 @@ class MultiheadAttention(Case):
     forward_orders = (("query",), ("query", "key", "value"), ("query", "key", "value", "attn_mask"))
     outputs = ("output", "weights", "mean weights")
     sequences = frozenset({"query", "key", "value", "output"})
-    masks = {"attn_mask": "key_padding_mask"}  # noqa: RUF012
+    masks = {"attn_mask": ("key_padding_mask", "query")}  # noqa: RUF012
     formula = Formula(attention, ["multihead_attention"], _ATTENTION)
     sizes = (
         {"embed_dim": 6, "num_heads": 2, "batch_first": True, "dropout": 0.3},
-        {"embed_dim": 12, "num_heads": 3},
-        {"embed_dim": 6, "num_heads": 3, "bias": False, "batch_first": True},
+        {"embed_dim": 12, "num_heads": 4},
+        {"embed_dim": 8, "num_heads": 4, "bias": False, "batch_first": True},
         {"embed_dim": 4, "num_heads": 2, "kdim": 3, "vdim": 5, "batch_first": True},
     )
 
@@ -170,7 +168,9 @@ class MultiheadAttention(Case):
             Trial("self-attention", of_self),
             Trial("a boolean mask", of_self, mask),
             Trial("padding", of_self, padding, real=real),
-            Trial("a boolean mask and padding", of_self, {"attn_mask": mask["attn_mask"].triu(1), **padding}, real=real),  # fmt: skip
+            Trial(
+                "a boolean mask and padding", of_self, {"attn_mask": mask["attn_mask"].triu(1), **padding}, real=real
+            ),  # fmt: skip
             Trial("a mask of numbers", of_self, added),
             Trial("training, without dropout", of_self, training=True, drops=False),
             Trial("training self-attention, with dropout", of_self, training=True),
@@ -221,7 +221,7 @@ class _Layer(Case):
     sizes = (
         {**_SMALL, "dropout": 0.3, "batch_first": True},
         {**_SMALL, "dropout": 0.3, "batch_first": True, "norm_first": True},
-        {"d_model": 12, "nhead": 3, "dim_feedforward": 5, "dropout": 0.2, "activation": "gelu"},
+        {"d_model": 12, "nhead": 4, "dim_feedforward": 5, "dropout": 0.2, "activation": "gelu"},
         {"d_model": 4, "nhead": 2, "dim_feedforward": 3, "dropout": 0.2, "bias": False, "batch_first": True},
     )
 
@@ -242,9 +242,7 @@ class _Layer(Case):
     def parts(self, state: State, norms: int) -> tuple[tuple[Tensor, ...], tuple[tuple[Tensor, ...], ...]]:
         zero = torch.zeros((), dtype=state["linear1.weight"].dtype)
         ff = tuple(state.get(f"linear{k}.{name}", zero) for k in (1, 2) for name in ("weight", "bias"))
-        return ff, tuple(
-            (state[f"norm{k + 1}.weight"], state.get(f"norm{k + 1}.bias", zero)) for k in range(norms)
-        )
+        return ff, tuple((state[f"norm{k + 1}.weight"], state.get(f"norm{k + 1}.bias", zero)) for k in range(norms))
 
     def options(self, sizes: Sizes) -> tuple[Callable[[Tensor], Tensor], bool, float]:
         activation = sizes.get("activation", "relu")
@@ -272,7 +270,7 @@ class TransformerEncoderLayer(_Layer):
     name, reference = "TransformerEncoderLayer", nn.TransformerEncoderLayer
     outputs = ("output",)
     sequences = frozenset({"src", "output"})
-    masks = {"src_mask": "src_key_padding_mask"}  # noqa: RUF012
+    masks = {"src_mask": ("src_key_padding_mask", "src")}  # noqa: RUF012
     forward = roles(
         src="x input inputs hidden_states tokens seq",
         src_mask="mask attn_mask attention_mask allowed",
@@ -322,7 +320,10 @@ class TransformerDecoderLayer(_Layer):
     name, reference = "TransformerDecoderLayer", nn.TransformerDecoderLayer
     outputs = ("output",)
     sequences = frozenset({"tgt", "memory", "output"})
-    masks = {"tgt_mask": "tgt_key_padding_mask", "memory_mask": "memory_key_padding_mask"}  # noqa: RUF012
+    masks = {  # noqa: RUF012
+        "tgt_mask": ("tgt_key_padding_mask", "tgt"),
+        "memory_mask": ("memory_key_padding_mask", "memory"),
+    }
     forward = roles(
         tgt="x target input inputs dec_input",
         memory="enc encoder_output enc_output context source src mem encoder_hidden_states",

@@ -63,7 +63,16 @@ class Conv2d(Case):
     )  # fmt: skip
 
     def sizes_of(self, module: nn.Module) -> Sizes:
-        names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+        names = (
+            "in_channels",
+            "out_channels",
+            "kernel_size",
+            "stride",
+            "padding",
+            "dilation",
+            "groups",
+            "padding_mode",
+        )
         return {name: getattr(module, name) for name in names} | {"bias": module.bias is not None}
 
     def trials(self, sizes: Sizes, generator: torch.Generator) -> list[Trial]:

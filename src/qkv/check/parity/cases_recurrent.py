@@ -214,9 +214,7 @@ class _Layers(Case):
         zero = x.new_zeros(len(weights), len(x), sizes["hidden_size"])
         states = [inputs.get(f"{name[0]}_0", zero) for name in self.outputs[1:]]
         p, training = sizes.get("dropout", 0.0), trial.training and trial.drops
-        return dict(
-            zip(self.outputs, functions[self.kind](x, *states, weights, directions, p, training), strict=True)
-        )
+        return dict(zip(self.outputs, functions[self.kind](x, *states, weights, directions, p, training), strict=True))
 
 
 _LAYER_ROLES = {

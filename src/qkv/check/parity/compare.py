@@ -44,6 +44,7 @@ class Comparison:
 
     Attributes:
         state: the reference's parameters, drawn anew so that none is zero or like another.
+        known, right: what was computed once, by trial: the formula's outputs, the reference's.
         cotangents: what outputs are weighted with before they are differentiated, by trial and output.
     """
 
@@ -57,14 +58,25 @@ class Comparison:
     switch: Switch
     exact: torch.dtype = torch.float64
     cotangents: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    known: dict[str, Outputs] = field(default_factory=dict, repr=False)
+    right: dict[str, Outputs] = field(default_factory=dict, repr=False)
 
     def expected(self, trial: Trial) -> Outputs | None:
         """Outputs of the formula, where there is one: their shapes are those that both sides should have."""
         if self.case is None:
             return None
-        with torch.no_grad():
-            functions = self.case.formula.right.functions
-            return dict(self.case.computed(functions, self.state, trial.inputs, self.theirs.sizes, trial))
+        if trial.name not in self.known:
+            with torch.no_grad():
+                functions = self.case.formula.right.functions
+                found = self.case.computed(functions, self.state, trial.inputs, self.theirs.sizes, trial)
+                self.known[trial.name] = dict(found)
+        return self.known[trial.name]
+
+    def reference(self, trial: Trial) -> Outputs:
+        """What the reference gives in the most exact type, computed once."""
+        if trial.name not in self.right:
+            self.right[trial.name] = self.of(self.theirs, trial, self.exact)
+        return self.right[trial.name]
 
     def of(self, side: Side, trial: Trial, dtype: torch.dtype, *, gradients: bool = True) -> Outputs:
         """A side's outputs and gradients."""
@@ -106,6 +118,27 @@ class Comparison:
             self.cotangents[key] = drawn * 0.5 if name == "mean weights" else drawn
         return self.cotangents[key].to(value)
 
+    def leaks(self, side: Side, trial: Trial) -> bool:
+        """Whether a position has influence on one that may not attend to it, of the batch's first item."""
+        assert self.case is not None
+        for full, (padding, keys) in self.case.masks.items():
+            if full not in trial.given and padding not in trial.given:
+                continue
+            inputs = {name: _leaf(value, self.exact, True) for name, value in trial.inputs.items()}
+            output = next(iter(side.run(trial, inputs, self.state, self.expected(trial)).values()))[0]
+            keyed = inputs.get("key", inputs[keys])
+            left_out = torch.zeros(len(output), keyed.shape[1], dtype=torch.bool)
+            if full in trial.given:
+                left_out = left_out | trial.given[full]
+            if padding in trial.given:
+                left_out = left_out | trial.given[padding][0]
+            for query, row in enumerate(output):
+                reached = torch.autograd.grad(row.square().sum(), keyed, retain_graph=True)[0][0].abs().amax(-1) > 1e-12
+                reached[query % len(reached)] &= keys in ("memory", "key")  # all may reach itself, past attention
+                if bool((reached & left_out[query]).any()):
+                    return True
+        return False
+
     def findings(self, dtype: torch.dtype, tolerance: float | None) -> list[Finding]:
         """All arrays of all trials, compared in one type."""
         ours, theirs = self.ours.cast(dtype), self.theirs.cast(dtype)
@@ -114,11 +147,18 @@ class Comparison:
             if dtype != self.exact and trial.training and trial.drops and self.sizes.get("dropout"):
                 continue  # which values are dropped follows from their last digits
             mine = self.of(ours, trial, dtype)
-            his = self.of(theirs, trial, dtype)
-            if any(name not in mine for name in his):  # less is returned than by the reference: differentiate that alone
+            his = self.reference(trial) if dtype == self.exact else self.of(theirs, trial, dtype)
+            if any(
+                name not in mine for name in his
+            ):  # less is returned than by the reference: differentiate that alone
                 his = self._restricted(theirs, trial, dtype, set(mine))
             steady = dtype == self.exact
-            precise = his if steady else self._restricted(self.theirs, trial, self.exact, set(mine))
+            if steady:
+                precise = his
+            elif set(self.reference(trial)) == set(his):
+                precise = self.reference(trial)
+            else:
+                precise = self._restricted(self.theirs, trial, self.exact, set(mine))
             if trial is self.trials[0]:
                 _require_finite(mine, his, self.ours.title)
             least = _LEAST * max(float(value.abs().max()) for value in precise.values() if value.numel())

@@ -7,7 +7,7 @@ but a formula that was recomputed.
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from qkv.check.parity.side import Outputs
 from qkv.check.parity.variants import Variant
 from qkv.errors import QkvError
 
-_SECONDS = 20.0  # that pairs of changes may take
+_SECONDS = 20.0  # that single changes may take, and pairs of them
 _BASES = 24
 
 
@@ -61,11 +61,12 @@ class _Asked:
         found = self.computed(variant, gradients=gradients)
         return found is not None and same(self.answer if gradients else self.values, found, self.tolerance)
 
-    def agreeing(self, variant: Variant) -> frozenset[str]:
-        """The outputs that a variant gets right."""
-        found = self.computed(variant, gradients=False) or {}
+    def agreeing(self, variant: Variant, *, gradients: bool = False) -> frozenset[str]:
+        """What a variant gets right, of outputs or also of gradients."""
+        found = self.computed(variant, gradients=gradients) or {}
+        wanted = self.answer if gradients else self.values
         return frozenset(
-            name for name, value in self.values.items() if name in found and close(value, found[name], self.tolerance)
+            name for name, value in wanted.items() if name in found and close(value, found[name], self.tolerance)
         )
 
 
@@ -92,19 +93,32 @@ class _Finder:
 
     def cause(self) -> Cause:
         if not self.any_wrong:
-            return Cause("other", "", "the formula of the case computes what the layer does, and the reference does not")
+            return Cause(
+                "other", "", "the formula of the case computes what the layer does, and the reference does not"
+            )
         bases: list[Variant] = []
         singles: list[Variant] = []
         best = self.first.agreeing(self.formula.right)
+        partly: list[Variant] = []
+        until = time.monotonic() + _SECONDS
         for variant in self._variants():
-            if self.first.agrees(variant, gradients=False):
+            right = self.first.agreeing(variant)
+            if len(right) == len(self.first.values):
                 if self._holds(variant):
                     return self._told([variant])
-                bases.append(variant)
-            elif self.first.agreeing(variant) > best:
+                if all(one.agrees(variant, gradients=True) for one in self.asked if one.comparison is self.first.comparison):  # fmt: skip
+                    partly.append(variant)
+            elif right > best:
                 bases.append(variant)
             singles.append(variant)
-        return self._pair(bases, singles) or Cause("other", "", "")
+            if time.monotonic() > until:
+                break
+        found = self._pair([*partly, *bases], singles)
+        if found is None and partly:
+            told = self._told(partly[:1])
+            sizes = ", ".join(f"{name}={value!r}" for name, value in self.first.comparison.sizes.items())
+            found = replace(told, words=f"{told.words} (shown for {sizes}; other sizes differ in more)")
+        return found or Cause("other", "", "")
 
     def _variants(self) -> Iterator[Variant]:
         for variant in self.formula.variants(lambda functions: self._run(functions)):
@@ -150,7 +164,8 @@ class _Finder:
         for variant in variants:
             where, line, instead = variant.differences()[0]
             words = variant.changes[0].words or f"it computes `{instead}` where the reference has `{line}`"
-            parts.append((self.symbols.get(where, where), words, line, instead))
+            unnamed = "" if variant.changes[0].words else where
+            parts.append((self.symbols.get(where, unnamed), words, line, instead))
         where, _, line, instead = parts[0]
         words = "; and ".join(dict.fromkeys(words for _, words, _, _ in parts))
         return Cause(variants[0].cause, where, words, line, instead, len(self.asked))

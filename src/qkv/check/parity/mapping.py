@@ -1,9 +1,9 @@
 """Which parameter of one module is which of another's: a small language that says so, and a search for what it says.
 
-    "kernel": "(weight_ih | weight_hh).T"        side by side, transposed
-    "W_f": "weight_ih[f]"                        the rows of one gate
-    "rows": "weight_ih[f] / weight_ih[i]"        below one another
-    "b": "bias_ih + bias_hh"                     two that are added anyway
+"kernel": "(weight_ih | weight_hh).T"        side by side, transposed
+"W_f": "weight_ih[f]"                        the rows of one gate
+"rows": "weight_ih[f] / weight_ih[i]"        below one another
+"b": "bias_ih + bias_hh"                     two that are added anyway
 """
 
 import ast
@@ -63,6 +63,8 @@ class Rows:
         Raises:
             InputError: what it names is not there, or the expression is of no known form.
         """
+        if text in state:
+            return state[text]
         try:
             tree = ast.parse(text, mode="eval").body
         except SyntaxError as error:
@@ -359,7 +361,23 @@ def _projection(label: str, prefix: str, parts: Mapping[str, str], *, bias: bool
     return " / ".join(f"{prefix}in_proj_bias[{one}]" if bias else parts[one] for one in labels)
 
 
-_GENERIC = {"weight", "bias", "proj", "projection", "linear", "to", "gate", "layer", "lin", "fc", "w", "u", "b", "x", "h"}
+_GENERIC = {
+    "weight",
+    "bias",
+    "proj",
+    "projection",
+    "linear",
+    "to",
+    "gate",
+    "layer",
+    "lin",
+    "fc",
+    "w",
+    "u",
+    "b",
+    "x",
+    "h",
+}
 
 
 def _holder(name: str) -> str:

@@ -43,7 +43,7 @@ class Side:
 
     Attributes:
         mapping: its parameters as expressions over the reference's; None while that is not known.
-        ways: how it is called.
+        ways: how it is called; `ways_of` in trials that settle it otherwise.
         layout_known: whether it says itself which axis is the batch.
     """
 
@@ -54,11 +54,19 @@ class Side:
     signature: Signature | None
     mapping: Mapping_ = field(default_factory=dict)
     ways: Ways = field(default_factory=Ways)
+    ways_of: dict[str, Ways] = field(default_factory=dict)
     layout_known: bool = False
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: tuple(value.shape) for name, value in self.module.named_parameters()}
+
+    @property
+    def renamed(self) -> set[str]:
+        """What it takes under another name than torch's, and with a meaning of its own."""
+        return (
+            set() if self.signature is None else {role for name, role in self.signature.role_of.items() if name != role}
+        )
 
     def takes(self, trial: Trial) -> bool:
         """Whether it can be asked this: it has arguments for all that the trial gives, or one for what it means."""
@@ -70,8 +78,9 @@ class Side:
             return False
         if self.signature.lacks(self.case.arguments(trial, trial.inputs)):
             return False
-        for full, padding in self.case.masks.items():
-            if full in trial.given and full not in has:
+        for full, (padding, _) in self.case.masks.items():
+            numbers = full in trial.given and trial.given[full].dtype != torch.bool
+            if full in trial.given and (full not in has or (numbers and full in self.renamed)):
                 return False
             if padding in trial.given and not {padding, full} & has:
                 return False
@@ -88,8 +97,12 @@ class Side:
         Raises:
             InputError: it raises, or returns nothing that fits.
         """
+        if trial.name in self.ways_of:
+            return replace(self, ways=self.ways_of[trial.name], ways_of={}).run(trial, inputs, state, expected)
         self.module.train(trial.training)
-        rows = Rows(BLOCKS[self.case.kind] if self.case else {}, self.sizes.get("num_heads", self.sizes.get("nhead", 1)))
+        rows = Rows(
+            BLOCKS[self.case.kind] if self.case else {}, self.sizes.get("num_heads", self.sizes.get("nhead", 1))
+        )
         parameters = {name: rows.value(text, state).contiguous() for name, text in self.mapping.items()}
         if self.case is None or self.signature is None:
             returned = guarded(self.title, lambda: functional_call(self.module, parameters, tuple(inputs.values())))
@@ -113,17 +126,17 @@ class Side:
                 arranged["input"], trial.given["lengths"], self.ways.batch_first, enforce_sorted=False
             )
         if self.ways.allows or self.ways.mask != "own":
-            for full, padding in self.case.masks.items():
-                arranged |= self._mask(full, padding, arranged)
+            for full, (padding, _) in self.case.masks.items():
+                arranged |= self._mask(full, padding, arranged, next(iter(trial.inputs.values())).shape[1])
         return arranged
 
-    def _mask(self, full: str, padding: str, given: Mapping[str, Any]) -> dict[str, Tensor]:
+    def _mask(self, full: str, padding: str, given: Mapping[str, Any], queries: int) -> dict[str, Tensor]:
         """Masks of another meaning or form than torch's."""
         assert self.signature is not None
         mask, padded = given.get(full), given.get(padding)
         together = padded is not None and padding not in self.signature.roles
         if together and padded is not None:
-            wide = padded[:, None, :].expand(-1, next(iter(given.values())).shape[1], -1)
+            wide = padded[:, None, :].expand(-1, queries, -1)
             mask = wide if mask is None else wide | mask
         found = {}
         if mask is not None:
@@ -141,13 +154,17 @@ class Side:
         if isinstance(returned, PackedSequence) or (
             isinstance(returned, tuple) and returned and isinstance(returned[0], PackedSequence)
         ):
-            whole = returned if isinstance(returned, tuple) and not isinstance(returned, PackedSequence) else (returned,)
+            whole = (
+                returned if isinstance(returned, tuple) and not isinstance(returned, PackedSequence) else (returned,)
+            )
             length = next(iter(trial.inputs.values())).shape[1]
             returned = (pad_packed_sequence(whole[0], self.ways.batch_first, total_length=length)[0], *whole[1:])
         tensors = _flat(returned)
         if not tensors:
             raise InputTypeError(
-                f"{self.title} returns no tensor", expected=f"{', '.join(self.case.outputs)}", got=type(returned).__name__
+                f"{self.title} returns no tensor",
+                expected=f"{', '.join(self.case.outputs)}",
+                got=type(returned).__name__,
             )
         tensors = [one for place, one in enumerate(tensors) if all(one is not other for other in tensors[:place])]
         found: Outputs = {}
@@ -171,30 +188,45 @@ class Side:
                 got=", ".join(str(tuple(one.shape)) for one in tensors),
                 hint="a function in the file that makes a module which returns these",
             )
+        if self.told_nothing(trial):  # states at the end have read the padding
+            found = {name: value for name, value in found.items() if name in trial.real}
         return self.case.derived(found)
+
+    def told_nothing(self, trial: Trial) -> bool:
+        """Whether it is given padding without being told what is."""
+        assert self.signature is not None
+        ways = self.ways_of.get(trial.name, self.ways)
+        return "lengths" in trial.given and not ways.packed and not {"lengths", "real"} & self.signature.roles
 
     def _turned(self, name: str, value: Tensor) -> Tensor:
         assert self.case is not None
         turns = name in self.case.sequences and not self.ways.batch_first and value.dim() > 2
         return value.transpose(0, 1) if turns else value
 
+    def masks_are_free(self, trial: Trial) -> bool:
+        """Whether a mask of this trial goes to an argument of another name than torch's."""
+        if self.case is None or self.signature is None:
+            return False
+        own = self.signature.roles
+        return any(
+            full in trial.given and full in self.renamed
+            or padding in trial.given and (padding in self.renamed or padding not in own)
+            for full, (padding, _) in self.case.masks.items()
+        )  # fmt: skip
+
     def other_ways(self, trial: Trial) -> Iterator["Side"]:
         """This module called in other ways that may be meant."""
         if self.case is None or self.signature is None:
             return
-        free = [role for one, role in self.signature.role_of.items() if one != role]  # not under torch's name
         layouts = (True, False) if self.case.sequences and not self.layout_known else (None,)
-        masked = any(role in trial.given for role in free) or any(
-            padding in trial.given and padding not in self.signature.roles for padding in self.case.masks.values()
-        )
         forms = [("own", False)]
-        if masked:
+        if self.masks_are_free(trial):
             forms = [(form, allows) for allows in (True, False) for form in ("own", "heads", "batch")]
         for layout in layouts:
             for form, allows in forms:
                 for packed in (True, False) if "lengths" in trial.given else (self.ways.packed,):
                     first = self.ways.batch_first if layout is None else layout
-                    yield replace(self, ways=Ways(first, allows, form, packed))
+                    yield replace(self, ways=Ways(first, allows, form, packed), ways_of={})
 
     def cast(self, dtype: torch.dtype) -> "Side":
         """A copy that computes in this type."""

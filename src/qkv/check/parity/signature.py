@@ -63,9 +63,7 @@ class Signature:
         """By place and by name."""
         first = [values[self.role_of[name]] for name in self.required if name in self.positional]
         named = {
-            name: values[role]
-            for name, role in self.role_of.items()
-            if role in values and name not in self.positional
+            name: values[role] for name, role in self.role_of.items() if role in values and name not in self.positional
         }
         return first, named
 

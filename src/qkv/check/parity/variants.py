@@ -138,7 +138,7 @@ class Formula:
         try:
             run(self.right.functions)
         finally:
-            sys.setprofile(before)
+            sys.setprofile(before if callable(before) else None)
         return found
 
 
@@ -242,9 +242,7 @@ def _is_bias(text: str) -> bool:
 
 def _has_block(statement: ast.AST) -> bool:
     return any(
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and re.match("attend|feed_forward", node.func.id)
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and re.match("attend|feed_forward", node.func.id)
         for node in ast.walk(statement)
     )
 
@@ -341,7 +339,20 @@ def _more(statement: ast.stmt, _: Mapping[str, Any]) -> Iterator[Found]:
             yield "activation", node, _filled(f"{name}({{}})", node)
 
 
-_NO_VALUES = {"p", "training", "heads", "range", "len", "gates", "weights_of", "eps", "axes", "dropout", "norm_first", "directions"}
+_NO_VALUES = {
+    "p",
+    "training",
+    "heads",
+    "range",
+    "len",
+    "gates",
+    "weights_of",
+    "eps",
+    "axes",
+    "dropout",
+    "norm_first",
+    "directions",
+}
 
 
 def _is_value(node: ast.expr) -> bool:

@@ -143,6 +143,9 @@ class _Check:
 
     def report(self, sizes: Sequence[Mapping[str, Any]], *, bfloat16: bool, tolerance: float | None) -> Parity:
         comparisons = [one for each in sizes if (one := self._comparison(each)) is not None]
+        left_out = [_told(each) for each, one in zip(sizes, map(self._makeable, sizes), strict=True) if not one]
+        if left_out:
+            self._note(f"{self.title} takes not all of these arguments, so they were left out: {'; '.join(left_out)}.")
         if not comparisons:
             raise InputError(
                 f"{self.title} cannot be made of any size",
@@ -187,10 +190,12 @@ class _Check:
 
     # -- made and mapped ---------------------------------------------------------------------------------------------
 
+    def _makeable(self, sizes: Mapping[str, Any]) -> bool:
+        return made(self.ours, self.case, dict(sizes), self.title) is not None
+
     def _comparison(self, sizes: Mapping[str, Any]) -> Comparison | None:
         ours = made(self.ours, self.case, dict(sizes), self.title)
         if ours is None:
-            self._note(f"{self.title} cannot be made with {_told(sizes)}, so that was left out.")
             return None
         theirs = made(self.theirs, self.case, dict(ours.sizes), _name(self.theirs))
         if theirs is None:
@@ -270,7 +275,7 @@ class _Check:
             itertools.islice(mappings(one.ours.shapes, _shapes(one), self._kind), 1 if self.agreed is False else _TRIED)
         )  # fmt: skip
         trial = one.trials[0]
-        right = one.of(one.theirs, trial, one.exact, gradients=False)
+        right = one.reference(trial)
         first: Side | None = None
         error: Exception | None = None
         for mapping in candidates:
@@ -298,7 +303,7 @@ class _Check:
 
     def _settle(self, one: Comparison, trial: Trial) -> None:
         """In which way masks and lengths are meant, where their arguments have names of their own."""
-        right = one.of(one.theirs, trial, one.exact, gradients=False)
+        right = one.reference(trial)
         try:
             mine = one.of(one.ours, trial, one.exact, gradients=False)
             again = one.of(one.ours, trial, one.exact, gradients=False)
@@ -310,28 +315,39 @@ class _Check:
                 return
         except InputError:
             pass
-        works: Side | None = None
+        works: list[Side] = []
         for side in one.ours.other_ways(trial):
             try:
                 found = one.of(side, trial, one.exact, gradients=False)
             except InputError:
                 continue
-            works = works or side
+            works.append(side)
             if all(name in right and same({name: value}, right, _near(one)) for name, value in found.items()):
-                one.ours = side
+                self._settled(one, side, trial)
                 if side.ways.allows:
                     self._note(f"{self.title}: True in its mask means that a position may be attended to, the opposite of torch's.")  # fmt: skip
                 return
+        free = one.ours.masks_are_free(trial)
+        tight = [side for side in works if free and not one.leaks(side, trial)]
+        if works and (free or "lengths" in trial.given):
+            self._settled(one, tight[0] if tight else works[0], trial)
         try:
-            one.of(one.ours, trial, one.exact, gradients=False)
+            if trial in one.trials:
+                one.of(one.ours, trial, one.exact, gradients=False)
         except InputError as error:
-            if works is not None:
-                one.ours = works
-                return
             if trial is one.trials[0]:
                 raise error from None
             one.trials.remove(trial)
             self._note(f"Not compared: {trial.name}. {error}")
+
+    def _settled(self, one: Comparison, side: Side, trial: Trial) -> None:
+        one.ours.ways_of[trial.name] = side.ways
+        if one.ours.told_nothing(trial):
+            if one.sizes.get("bidirectional"):
+                one.trials.remove(trial)
+                self._note(f"{self.title} is not told lengths, so in both directions padding was not compared.")
+            else:
+                self._note(f"{self.title} is not told lengths, so only its outputs at real positions were compared.")
 
     def _require_mapping(self, one: Comparison) -> None:
         assert self.mapping is not None
@@ -416,9 +432,7 @@ def _claims(findings: Sequence[Finding], kinds: Sequence[torch.dtype]) -> list[C
             "precision": _precision(shown.dtype),
         }
         error = max(found.error for found in wrong) if wrong else shown.error
-        claims.append(
-            Claim(name, verdict, error, shown.allowed, shown.entries, facts=facts, errors=shown.errors)
-        )
+        claims.append(Claim(name, verdict, error, shown.allowed, shown.entries, facts=facts, errors=shown.errors))
     return claims
 
 
