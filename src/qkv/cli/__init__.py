@@ -16,6 +16,8 @@ from qkv.cli import (  # noqa: F401 - each registers its commands
     curvature,
     glove,
     look,
+    network,
+    parity,
     runs,
     vectors,
     word_map,

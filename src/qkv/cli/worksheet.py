@@ -4,7 +4,7 @@ import csv
 import io
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -30,6 +30,17 @@ def worksheet(
     ] = 60.0,
     limit: Annotated[float, Parameter(help="Seconds for one proof or search.")] = 10.0,
     seed: Annotated[int, Parameter(help="Decides what instances are drawn for identities.")] = 0,
+    solve: Annotated[
+        bool,
+        Parameter(negative="", help="Judge nothing; work out what it asks for: intermediates, adjoints."),
+    ] = False,
+    dots: Annotated[
+        bool, Parameter(negative="", help="With --solve: entries of products written out term by term.")
+    ] = False,
+    format: Annotated[  # noqa: A002 - the option's name
+        Literal["markdown", "latex", "html"], Parameter(help="How --solve writes.")
+    ] = "markdown",
+    out: Annotated[Path | None, Parameter(help="With --solve: a file to write instead of standard output.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge mathematics worked by hand: the first wrong step, the entry, the likely cause, and what follows from it.
@@ -40,7 +51,8 @@ def worksheet(
         claim Y = X @ X.T = [[4, 2], [2, 10]]
         claim A = softmax(Y / sqrt(2)) = [[0.80, 0.20], [0.00, 1.00]]
 
-    `qkv check worksheet self_attention` runs one that is shipped. Exit codes: 0 all is right, 1 something is not, 2
+    `qkv check worksheet self_attention` runs one that is shipped, and `qkv check worksheet FILE --solve` works out
+    what a worksheet without answers asks for. Exit codes: 0 all is right, 1 something is not, 2
     there is nothing to judge.
     """
     from qkv import files
@@ -56,6 +68,9 @@ def worksheet(
             "\n".join(f"{name:{width}}  {title}" for name, title in names.items()),
             as_json=as_json,
         )
+        return
+    if solve:
+        _solve(target, dots=dots, form=format, out=out, seed=seed, as_json=as_json)
         return
     options = {"credit": Credit(points, credit), "seconds": seconds, "limit": limit, "seed": seed}
     if Path(target).is_dir():
@@ -78,3 +93,20 @@ def worksheet(
     answer(found.document(), found.text(), as_json=as_json)
     if not found.ok:
         sys.exit(1)
+
+
+def _solve(target: str, *, dots: bool, form: str, out: Path | None, seed: int, as_json: bool) -> None:
+    from qkv import draw, files
+    from qkv.check.worksheets.sheet import read_sheet
+    from qkv.check.worksheets.solve import solve
+
+    if Path(target).is_dir():
+        raise InputError("--solve works out one worksheet", expected="a file or a name", got="a folder")
+    title, sheet = read_sheet(target)
+    solution = solve(sheet, title=title, dots=dots, seed=seed)
+    written = {
+        "markdown": draw.solution_markdown, "latex": draw.solution_latex, "html": draw.solution_page,
+    }[form](solution)  # fmt: skip
+    if out is not None:
+        say(str(files.write_text(out, written)))
+    answer({"title": title, "worksheet": solution.filled}, written if out is None else solution.filled, as_json=as_json)

@@ -19,6 +19,7 @@ from qkv.draw.chart import (
 )
 from qkv.draw.checked import check_page, check_text, error_map_svg
 from qkv.draw.graph import DrawnGraph, graph_svg, matrix_svg
+from qkv.draw.parity import parity_page, parity_text
 from qkv.draw.picture import image_matrix_svg, images_svg
 from qkv.draw.recurrence import gates_over_time
 from qkv.draw.report import (
@@ -31,6 +32,7 @@ from qkv.draw.report import (
     report_page,
     table_markdown,
 )
+from qkv.draw.solution import Solution, solution_latex, solution_markdown, solution_page
 from qkv.draw.steps import (
     Observation,
     Worked,
@@ -70,6 +72,7 @@ __all__ = [
     "Paragraph",
     "PowerLaw",
     "Preformatted",
+    "Solution",
     "Table",
     "WordEffect",
     "Worked",
@@ -90,9 +93,14 @@ __all__ = [
     "images_svg",
     "matrix_svg",
     "panels",
+    "parity_page",
+    "parity_text",
     "png",
     "points",
     "report_page",
+    "solution_latex",
+    "solution_markdown",
+    "solution_page",
     "svg",
     "table_markdown",
     "word_effects",

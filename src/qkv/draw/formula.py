@@ -132,7 +132,7 @@ class _Form(ABC):
     @abstractmethod
     def low(self, base: str, below: str) -> str: ...
     @abstractmethod
-    def fraction(self, top: str, bottom: str, *, simple: tuple[bool, bool]) -> str: ...
+    def fraction(self, top: str, bottom: str) -> str: ...
     @abstractmethod
     def root(self, inner: str) -> str: ...
     @abstractmethod
@@ -141,14 +141,18 @@ class _Form(ABC):
     def table(self, lines: Sequence[Sequence[str]]) -> str: ...
 
 
-class _Latex(_Form):
-    _SIGNS = {
-        "⊙": r" \odot ", "⊤": r"\top", "+": " + ", "−": " - ", "≠": r" \neq ", "≤": r" \leq ", "≥": r" \geq ", "⇔": r" \iff ", "∧": r" \land ",
-        "∨": r" \lor ", "¬": r"\lnot ", "·": r" \cdot ", " ": r"\,", "‖": r"\Vert ", "|": r"\vert ", "-": "-",
-        ",": ", ", ":": ":", "[": "[", "]": "]", "⊙ high": r"\odot ",
-    }  # fmt: skip
-    _FUNCTIONS = {"tanh": r"\tanh", "exp": r"\exp", "log": r"\log", "max": r"\max", "sigmoid": r"\sigma"}
+_LATEX_SIGNS = {
+    "⊙": r" \odot ", "⊤": r"\top", "+": " + ", "−": " - ", "≠": r" \neq ", "≤": r" \leq ", "≥": r" \geq ",
+    "⇔": r" \iff ", "∧": r" \land ",
+    "∨": r" \lor ", "¬": r"\lnot ", "·": r" \cdot ", " ": r"\,", "‖": r"\Vert ", "|": r"\vert ", "-": "-",
+    ",": ", ", ":": ":", "[": "[", "]": "]", "⊙ high": r"\odot ",
+}  # fmt: skip
 
+
+_LATEX_FUNCTIONS = {"tanh": r"\tanh", "exp": r"\exp", "log": r"\log", "max": r"\max", "sigmoid": r"\sigma"}
+
+
+class _Latex(_Form):
     def name(self, base: str, below: str, *, bar: bool = False) -> str:
         written = f"\\{base}" if base in _GREEK else base if len(base) == 1 else rf"\mathrm{{{base}}}"
         written = rf"\bar{{{written}}}" if bar else written
@@ -158,10 +162,10 @@ class _Latex(_Form):
         return rf"\mathbf{{{text[0]}}}" if text.endswith("bold") else text
 
     def sign(self, text: str) -> str:
-        return self._SIGNS.get(text, f" {text} ")
+        return _LATEX_SIGNS.get(text, f" {text} ")
 
     def function(self, name: str, below: str = "") -> str:
-        written = self._FUNCTIONS.get(name, name if len(name) == 1 else rf"\operatorname{{{name}}}")
+        written = _LATEX_FUNCTIONS.get(name, name if len(name) == 1 else rf"\operatorname{{{name}}}")
         return rf"{written}_{{\text{{{below}}}}}" if below else written
 
     def row(self, parts: Sequence[str]) -> str:
@@ -173,7 +177,7 @@ class _Latex(_Form):
     def low(self, base: str, below: str) -> str:
         return f"{base}_{{{below}}}"
 
-    def fraction(self, top: str, bottom: str, *, simple: tuple[bool, bool]) -> str:
+    def fraction(self, top: str, bottom: str) -> str:
         return rf"\frac{{{top}}}{{{bottom}}}"
 
     def root(self, inner: str) -> str:
@@ -188,9 +192,10 @@ class _Latex(_Form):
         return rf"\begin{{bmatrix}} {rows} \end{{bmatrix}}"
 
 
-class _MathML(_Form):
-    _SIGNS = {" ": "<mspace width='0.17em'/>", "-": "<mo>−</mo>", "⊙ high": "<mo>⊙</mo>"}
+_MATHML_SIGNS = {" ": "<mspace width='0.17em'/>", "-": "<mo>−</mo>", "⊙ high": "<mo>⊙</mo>"}
 
+
+class _MathML(_Form):
     def name(self, base: str, below: str, *, bar: bool = False) -> str:
         written = f"<mi>{_GREEK.get(base, base)}</mi>"
         written = f"<mover>{written}<mo>¯</mo></mover>" if bar else written
@@ -201,7 +206,7 @@ class _MathML(_Form):
         return f'<mn style="font-weight:bold">{text[0]}</mn>' if bold else f"<mn>{text}</mn>"
 
     def sign(self, text: str) -> str:
-        return self._SIGNS.get(text) or f"<mo>{html.escape(text)}</mo>"
+        return _MATHML_SIGNS.get(text) or f"<mo>{html.escape(text)}</mo>"
 
     def function(self, name: str, below: str = "") -> str:
         written = "<mi>σ</mi>" if name == "sigmoid" else f"<mi>{name}</mi>"
@@ -216,7 +221,7 @@ class _MathML(_Form):
     def low(self, base: str, below: str) -> str:
         return f"<msub>{base}{below}</msub>"
 
-    def fraction(self, top: str, bottom: str, *, simple: tuple[bool, bool]) -> str:
+    def fraction(self, top: str, bottom: str) -> str:
         return f"<mfrac>{top}{bottom}</mfrac>"
 
     def root(self, inner: str) -> str:
@@ -234,13 +239,14 @@ LOW, HIGH, OVER, SLANTED, END = "\ue000\ue001\ue002\ue003\ue004"
 """Marks in texts of figures; from the private use area, so that no text has them."""
 
 
-class _Marked(_Form):
-    # Only signs that common fonts without serifs have: a line with another is drawn in some other font altogether.
-    _SIGNS = {
-        " ": "\u2009", ",": ", ", "⊙": " · ", "⊙ high": "·", "-": "−", "⊤": "T", ":": ":", "[": "[", "]": "]", "‖": "|",
-        "|": "|", "¬": "¬",
-    }  # fmt: skip
+# Only signs that common fonts without serifs have: a line with another is drawn in some other font altogether.
+_MARKED_SIGNS = {
+    " ": "\u2009", ",": ", ", "⊙": " · ", "⊙ high": "·", "-": "−", "⊤": "T", ":": ":", "[": "[", "]": "]", "‖": "|",
+    "|": "|", "¬": "¬",
+}  # fmt: skip
 
+
+class _Marked(_Form):
     def name(self, base: str, below: str, *, bar: bool = False) -> str:
         written = _GREEK.get(base, base)
         written = f"{SLANTED}{written}{END}" if len(written) == 1 else written
@@ -251,7 +257,7 @@ class _Marked(_Form):
         return text.removesuffix("bold")
 
     def sign(self, text: str) -> str:
-        return self._SIGNS.get(text, f" {text} ")
+        return _MARKED_SIGNS.get(text, f" {text} ")
 
     def function(self, name: str, below: str = "") -> str:
         written = "σ" if name == "sigmoid" else name
@@ -266,9 +272,8 @@ class _Marked(_Form):
     def low(self, base: str, below: str) -> str:
         return f"{base}{LOW}{below}{END}"
 
-    def fraction(self, top: str, bottom: str, *, simple: tuple[bool, bool]) -> str:
-        sides = (side if one else f"({side})" for side, one in zip((top, bottom), simple, strict=True))
-        return " / ".join(sides)
+    def fraction(self, top: str, bottom: str) -> str:
+        return f"{top} / {bottom}"
 
     def root(self, inner: str) -> str:
         return f"√({inner})" if len(inner) > 3 else f"√{inner}"
@@ -350,9 +355,10 @@ class _Writer:
     def _fraction(self, top: ast.expr, bottom: ast.expr) -> tuple[str, int]:
         if isinstance(top, ast.UnaryOp):
             return self.form.row([self.form.sign("-"), self._fraction(top.operand, bottom)[0]]), _SIGN
-        (above, tight_above), (below, tight_below) = self.write(top), self.write(bottom)
-        simple = tight_above >= _PRODUCT, tight_below >= _POWER
-        return self.form.fraction(above, below, simple=simple), _PRODUCT
+        flat = isinstance(self.form, _Marked)  # on one line, where only brackets can tell what is above and below
+        above = self.held(top, _PRODUCT if flat else _SUM)
+        below = self.held(bottom, _POWER if flat else _SUM)
+        return self.form.fraction(above, below), _PRODUCT
 
     def _product(self, a: ast.expr, b: ast.expr) -> tuple[str, int]:
         sign = []

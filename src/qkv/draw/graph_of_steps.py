@@ -204,20 +204,23 @@ def _ordered(layers: list[list[str]], joints: _Joints) -> list[list[str]]:
     best, fewest = layers, _crossings(layers, joints)
     for turn in range(_ROUNDS):
         downwards = turn % 2 == 0
-        neighbours = joints.above if downwards else joints.below
         layers = [list(layer) for layer in layers]
         for place in range(1, len(layers)) if downwards else range(len(layers) - 2, -1, -1):
-            beside = {name: spot for spot, name in enumerate(layers[place - 1 if downwards else place + 1])}
-            own = {name: spot for spot, name in enumerate(layers[place])}
-
-            def middle(name: str, beside: Mapping[str, int] = beside, own: Mapping[str, int] = own) -> float:
-                spots = [beside[other] for other in neighbours.get(name, ())]
-                return sum(spots) / len(spots) if spots else float(own[name])
-
-            layers[place].sort(key=middle)
+            beside = layers[place - 1 if downwards else place + 1]
+            layers[place] = _nearest(layers[place], beside, joints.above if downwards else joints.below)
         if (count := _crossings(layers, joints)) < fewest:
             best, fewest = layers, count
     return best
+
+
+def _nearest(layer: Sequence[str], beside: Sequence[str], neighbours: Mapping[str, Sequence[str]]) -> list[str]:
+    """A layer in the order of the mean places of its neighbours in the one beside it."""
+    spot = {name: place for place, name in enumerate(beside)}
+    middle = {}
+    for place, name in enumerate(layer):
+        spots = [spot[other] for other in neighbours.get(name, ())]
+        middle[name] = sum(spots) / len(spots) if spots else float(place)
+    return sorted(layer, key=middle.__getitem__)
 
 
 def _crossings(layers: Sequence[Sequence[str]], joints: _Joints) -> int:

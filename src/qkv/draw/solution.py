@@ -1,4 +1,4 @@
-"""A worksheet solved: every intermediate with its numbers, every adjoint with its formula, as Markdown, LaTeX, a page."""
+"""A worksheet solved: intermediates with their numbers, adjoints with their formulas, as Markdown, LaTeX or a page."""
 
 import ast
 import html
@@ -74,7 +74,7 @@ class Solution:
 
 
 def solution_markdown(solution: Solution) -> str:
-    """The solution as Markdown, formulas between dollar signs; at its end the filled worksheet, in a block of its own."""
+    """The solution as Markdown, formulas between dollar signs; at its end the filled worksheet in its own block."""
     parts = [f"# {solution.title}"]
     for part in solution.parts:
         match part:

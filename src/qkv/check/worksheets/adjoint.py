@@ -211,11 +211,11 @@ def backward_of(graph: Graph, scope: Scope) -> Backward:
     return passes[graph.line]
 
 
-def closing(scope: Scope) -> tuple[list[str], list[str]]:
-    """What is to be said of the graphs of a sheet once all its claims are judged: notes, and drawings as SVG."""
-    notes, figures = [], []
-    for backward in scope.memory.get("adjoint", {}).values():
+def closing(scope: Scope) -> tuple[list[str], dict[int, str]]:
+    """What is to be said of graphs once all claims are judged: notes, and drawings by the lines of the graphs."""
+    notes, figures = [], {}
+    for line, backward in scope.memory.get("adjoint", {}).items():
         if left := backward.unclaimed():
             notes.append(f"Nobody claims the adjoint of {', '.join(left)}.")
-        figures.append(backward.svg())
+        figures[line] = backward.svg()
     return notes, figures

@@ -241,7 +241,7 @@ def _others(node: ast.expr, subject: Subject) -> Iterator[tuple[str, ast.expr]]:
             if other != node.id and values[other].shape == values[node.id].shape:
                 yield "other operand", ast.Name(other, ast.Load())
         for other in nodes:
-            if values[other].shape == values[node.id].shape:
+            if other != subject.name and values[other].shape == values[node.id].shape:
                 yield "other operand", _call("bar", ast.Name(other, ast.Load()))
     if isinstance(node, ast.Call) and _called(node) == "bar" and isinstance(node.args[0], ast.Name):
         shape = values[node.args[0].id].shape if node.args[0].id in values else torch.Size()

@@ -10,14 +10,15 @@ import difflib
 import importlib
 import importlib.util
 import math
+import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from qkv.check.worksheets.arithmetic import AXES, FUNCTIONS
 from qkv.check.worksheets.conclusions import CONCLUSIONS
 from qkv.check.worksheets.evaluate import CONSTANTS
-from qkv.check.worksheets.expressions import calls, names
+from qkv.check.worksheets.expressions import calls, names, parts
 from qkv.check.worksheets.syntax import Claim, Given, Graph, Let, Sheet, Statement, Unreadable
 from qkv.check.worksheets.verdict import Known, Scope, TimeLimitError, UnusableError, Verdict
 from qkv.errors import unknown_name
@@ -29,6 +30,7 @@ JUDGES = ("conclusions", "numeric", "adjoint", "network", "cost", "proof", "iden
 """The files of this package that judge claims, in the order in which a claim is shown to them."""
 
 _ASIDE = frozenset({"bar", "cost", "grad", "hessian", "hvp", "jacobian", "iff", "O", "params", "size", "taylor"})
+_NAMED = re.compile(r"\s*(?:given|let|claim)\s+(?:\w+\s*:\s*)?(\w+)\s*[=:(]")
 _FINE: tuple[Kind, ...] = ("correct", "rounding")
 
 
@@ -49,7 +51,7 @@ class Judgement:
     """What a worksheet comes to: each of its claims, and each line that cannot be read, in their order.
 
     Attributes:
-        notes: on graphs, such as which adjoints nobody claims; `figures` of them as SVG.
+        notes: on graphs, such as which adjoints nobody claims; `figures` of them as SVG, by their lines.
     """
 
     title: str
@@ -57,7 +59,7 @@ class Judgement:
     lines: Sequence[Line]
     scope: Scope
     notes: Sequence[str] = ()
-    figures: Sequence[str] = ()
+    figures: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -144,10 +146,10 @@ def judge(
     return Judgement(title, sheet, lines, scope, *_on_graphs(scope))
 
 
-def _on_graphs(scope: Scope) -> tuple[Sequence[str], Sequence[str]]:
+def _on_graphs(scope: Scope) -> tuple[Sequence[str], Mapping[int, str]]:
     """Notes and figures of the graphs whose adjoints were judged."""
     if "adjoint" not in scope.memory:
-        return (), ()
+        return (), {}
     return importlib.import_module("qkv.check.worksheets.adjoint").closing(scope)
 
 
@@ -155,6 +157,7 @@ def taken(statement: Statement, scope: Scope) -> Verdict | None:
     """Takes a statement into account, and answers for it where it is a claim."""
     match statement:
         case Unreadable():
+            scope.lost |= dict.fromkeys(_defined(statement), statement.line)
             if statement.salvaged is not None and statement.salvaged.defines:
                 with contextlib.suppress(UnusableError):
                     _judged(statement.salvaged, scope)
@@ -227,7 +230,11 @@ def _require_known(node: ast.expr, scope: Scope) -> None:
     known = scope.names() | sizes | CONSTANTS.keys() | AXES.keys()
     for name in sorted(names(node) - known):
         if name in scope.functions or name in FUNCTIONS:
-            continue  # said better where it is evaluated
+            raise UnusableError(f"{name} is a function", hint=f"{name}(...)")
+        for row in (part for part in parts(node) if isinstance(part, ast.List)):
+            for place, entry in enumerate(row.elts, start=1):
+                if isinstance(entry, ast.Name) and entry.id == name:
+                    raise UnusableError(f"entry {place} is {name!r}", expected="a number")
         if name in scope.lost:
             raise UnusableError(f"{name} was to come from line {scope.lost[name]}, which cannot be used")
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
@@ -244,6 +251,9 @@ def _defined(statement: Statement) -> tuple[str, ...]:
             return (statement.name,)
         case Claim(defines=name) if name:
             return (name,)
+        case Unreadable():
+            found = _NAMED.match(statement.text)
+            return (found[1],) if found else ()
     return ()
 
 

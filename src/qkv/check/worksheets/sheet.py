@@ -1,7 +1,7 @@
 """Worksheets as people meet them: from a file, a folder, by the name of one that is shipped, or in a notebook."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -196,6 +196,16 @@ def _text(source: str | Path) -> tuple[str, str]:
     return Path(source).name, "\n".join(text for _, text in read_text_lines(source))
 
 
+def read_sheet(source: str | Path) -> tuple[str, Sheet]:
+    """The title of a worksheet, from a file or of one that is shipped, and what stands in it; nothing is judged.
+
+    Raises:
+        DataError: no such file, or one that is no text.
+    """
+    name, text = _text(source)
+    return _title(text) or name, parse(text)
+
+
 def _title(text: str) -> str:
     """The first heading."""
     return next((line.lstrip("# ").strip() for line in text.splitlines() if line.startswith("# ")), "")
@@ -213,12 +223,14 @@ def _marked(worksheet: Worksheet) -> MarkedSheet:
         if isinstance(statement, Graph):
             nodes = [MarkedLine(node.line, [MarkedText(node.text.rstrip())]) for node in statement.assignments]
             drawn += [MarkedLine(statement.line, [MarkedText(statement.text.strip())]), *nodes]
+            if statement.line in worksheet.judgement.figures:
+                drawn[-1] = replace(drawn[-1], figures=[worksheet.judgement.figures[statement.line]])
         elif line is None:
             drawn.append(MarkedLine(statement.line, [MarkedText(statement.text.rstrip())]))
         else:
             drawn.append(_line(statement, line))
     drawn.sort(key=lambda line: line.number)
-    return MarkedSheet(worksheet.title, summary(worksheet), drawn, _score(worksheet))
+    return MarkedSheet(worksheet.title, summary(worksheet), drawn, _score(worksheet), worksheet.judgement.notes)
 
 
 def _prose(sheet: Sheet, title: str) -> list[MarkedLine]:

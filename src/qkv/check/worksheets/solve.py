@@ -5,7 +5,7 @@ A `graph` asks for its adjoints. What comes out can be checked again: it is all 
 """
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -151,12 +151,12 @@ def _products(node: ast.BinOp, evaluate: Evaluator) -> list[str]:
     if result.size > _ENTRIES or left.shape[1] > _TERMS:
         return []
     return [
-        f"({row + 1}, {column + 1}): {_sum_of(left[row], right[:, column])} = {result[row, column]}"
+        f"({row + 1}, {column + 1}): {_sum_of(left[row].tolist(), right[:, column].tolist())} = {result[row, column]}"
         for row, column in np.ndindex(result.shape)
     ]
 
 
-def _sum_of(left: Sequence[str], right: Sequence[str]) -> str:
+def _sum_of(left: Iterable[str], right: Iterable[str]) -> str:
     return " + ".join(f"{_held(a)} · {_held(b)}" for a, b in zip(left, right, strict=True))
 
 
