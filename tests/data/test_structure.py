@@ -132,3 +132,11 @@ def test_a_graph_with_hardly_an_edge_has_finite_inputs(edges):
     structure = Structure(Graph(edges, list("abc")), components=2)
     assert np.isfinite(structure.inputs).all()
     assert np.isfinite(structure.around(np.array([True, False, False]), np.array([2.0, 0, 0]))).all()
+
+
+def test_triangles_are_those_of_networkx():
+    networkx = pytest.importorskip("networkx")
+    structure = Structure(toy(), components=0)
+    drawn = networkx.from_scipy_sparse_array(structure.either)
+    expected = networkx.triangles(drawn)
+    np.testing.assert_allclose(np.expm1(structure.inputs[:, 8]) / 2, [expected[node] for node in range(NODES)])

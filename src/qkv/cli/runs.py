@@ -161,15 +161,22 @@ def predict(
     run: RunPath,
     /,
     *,
-    data: Annotated[str, Parameter(help="Inputs without targets: a file, one a line.")],
+    data: Annotated[
+        str | None, Parameter(help="Inputs without targets: a file. A run on a graph has some of its own.")
+    ] = None,
     out: Annotated[Path, Parameter(help="The file to write.")],
     as_json: AsJson = False,
 ) -> None:
     """Write a run's predictions for unlabelled data."""
+    from inspect import signature
+
     finished = finished_run(run)
     write = verb(finished, "predict")
+    if data is None and signature(write).parameters["data"].default is not None:
+        raise InputError("nothing to predict", expected="--data FILE, inputs without targets")
     with reporter() as report:
-        document = write(finished, data, out, report)
+        given = {} if data is None else {"data": data}
+        document = write(finished, **given, out=out, reporter=report)
     answer(document, str(out), as_json=as_json)
 
 

@@ -82,8 +82,7 @@ class Structure:
         features."""
         into, out, either = (np.asarray(matrix.sum(axis=1)).ravel() for matrix in (self.out.T, self.out, self.either))
         around = _averaging(self.either)
-        two_steps = csr_matrix(self.either @ self.either)
-        triangles = np.asarray(two_steps.multiply(self.either).sum(axis=1)).ravel()
+        triangles = _triangles(self.either)
         hubs, authorities = _hubs(self.out)
         columns = [
             *map(np.log1p, (into, out, either)),
@@ -189,6 +188,15 @@ def _singular(matrix: csr_matrix, count: int) -> tuple[np.ndarray, np.ndarray, n
 def _averaging(matrix: csr_matrix) -> csr_matrix:
     """The matrix whose product is a mean over each row's entries."""
     return csr_matrix(diags(1 / np.maximum(np.asarray(matrix.sum(axis=1)).ravel(), 1)) @ matrix)
+
+
+def _triangles(matrix: csr_matrix) -> Float[np.ndarray, " nodes"]:
+    """Twice the number of triangles at each node; block by block, for ways of two steps are far more than edges."""
+    counts = []
+    for start in range(0, _size(matrix)[0], _BLOCK):
+        rows = csr_matrix(matrix[start : start + _BLOCK])
+        counts.append(np.asarray(csr_matrix(rows @ matrix).multiply(rows).sum(axis=1)).ravel())
+    return np.concatenate(counts)
 
 
 def _page_rank(matrix: csr_matrix) -> Float[np.ndarray, " nodes"]:

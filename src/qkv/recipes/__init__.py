@@ -59,6 +59,12 @@ RECIPES = {
         real_data="images with classes (IDX, npz)",
         compares="dot product, scaled dot product, RBF kernel",
     ),
+    "graph": Entry(
+        summary="Graphs: a convolution by hand, classes from four nodes, a number for each node of a real network.",
+        default_data="Zachary's karate club",
+        real_data="edges (CSV, TSV, GraphML and others), with features and targets (CSV, JSON)",
+        compares="gcn, conv, gat, graphsage, pyg-gat, blend, boosting, trees, twins, ridge, median",
+    ),
     "scaling": Entry(
         summary="Measure what attention costs against length; see why scores are scaled, how near Taylor comes.",
         default_data="random tensors",

@@ -102,7 +102,8 @@ class Recipe(Protocol):
     Where runs leave something to use, it offers more, each of it found by `verb`:
 
     - `evaluate(run, data: str | None, reporter) -> Json`: scores on other data, or again on the test part.
-    - `predict(run, data: str, out: Path, reporter) -> Json`: writes predictions for data without targets.
+    - `predict(run, data: str, out: Path, reporter) -> Json`: writes predictions for data without targets; where `data`
+      may be None, as it is by default there, for what has none in the data of the run.
     - `show(run, text, *, layer: int | None, head: int | None) -> Shown | Drawn`: a prediction, and what was attended
       to. What else it takes by name is asked for by options of the same names.
     """
