@@ -15,6 +15,7 @@ from qkv.check.curvature_report import agreement, as_loss
 from qkv.check.gradients import gradients
 from qkv.check.parity import parity
 from qkv.check.point import WAYS
+from qkv.check.worksheets.sheet import Worksheet
 
 __all__ = [
     "CAUSES",
@@ -23,6 +24,7 @@ __all__ = [
     "Cost",
     "Product",
     "Spectrum",
+    "Worksheet",
     "agreement",
     "as_loss",
     "bracketings",

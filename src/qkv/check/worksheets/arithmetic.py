@@ -126,7 +126,7 @@ def matmul(a: Value, b: Value) -> Value:
 
 def negative(x: Value) -> Value:
     """`-x`."""
-    return Exact(np.asarray(-x.numerators, dtype=object), x.denominator) if isinstance(x, Exact) else -x
+    return Exact(np.asarray(-x.numerators, dtype=object), x.denominator) if isinstance(x, Exact) else np.asarray(-x)
 
 
 def transpose(x: Value) -> Value:

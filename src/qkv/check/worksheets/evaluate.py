@@ -90,7 +90,7 @@ class Evaluator:
         """A vector of numbers, or a matrix of rows."""
         if not node.elts:
             raise UnusableError("an empty list", expected="numbers in [ and ]")
-        rows = [self._row(entry, place) for place, entry in enumerate(node.elts, start=1)]
+        rows = [self(entry) for entry in node.elts]
         shapes = [row.shape for row in rows]
         if len(set(shapes)) > 1:
             odd = next(place for place, shape in enumerate(shapes) if shape != shapes[0])
@@ -106,14 +106,6 @@ class Evaluator:
             scaled = [n * (denominator // row.denominator) for row in exact for n in row.numerators.flat]
             return Exact(objects(scaled, (len(rows), *shapes[0])), denominator)
         return np.stack([row.floats() if isinstance(row, Exact) else row for row in rows])
-
-    def _row(self, entry: ast.expr, place: int) -> Value:
-        try:
-            return self(entry)
-        except UnusableError as error:
-            if isinstance(entry, ast.Name):
-                raise UnusableError(f"entry {place} is {entry.id!r}", expected="a number") from error
-            raise
 
     def _indexed(self, node: ast.Subscript) -> Value:
         value = self(node.value)

@@ -157,10 +157,9 @@ def parts(node: ast.AST) -> Iterator[ast.AST]:
     waiting = [node]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, (ast.List, ast.Tuple)):
-            waiting += [entry for entry in node.elts if not isinstance(entry, ast.Constant)]
-        elif not isinstance(node, ast.Constant):
-            waiting += ast.iter_child_nodes(node)
+        if not isinstance(node, ast.Constant):
+            below = node.elts if isinstance(node, (ast.List, ast.Tuple)) else ast.iter_child_nodes(node)
+            waiting += [child for child in below if not isinstance(child, ast.Constant)]
             yield node
 
 

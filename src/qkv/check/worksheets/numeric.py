@@ -75,12 +75,12 @@ class _Lanes:
         room = np.zeros(self.true.shape)
         for _ in range(_SHAKEN if rough else 0):
             shaken = {
-                name: floats(self.used[name].claimed) + random.choice([-1, 1], size.shape) * size
+                name: np.asarray(floats(self.used[name].claimed) + random.choice([-1, 1], size.shape) * size)
                 for name, size in rough.items()
             }
             value = self._otherwise(replace(plain, values={**plain.values, **shaken}))
             room = np.fmax(room, np.abs(floats(value) - floats(self.claimed)))
-        return _MARGIN * room
+        return np.asarray(_MARGIN * room)
 
     def _differ(self, lane: str) -> bool:
         return any(getattr(known, lane) is not known.true for known in self.used.values())
@@ -125,6 +125,10 @@ def _compared(claim: Claim, link: ast.expr, lanes: _Lanes, scope: Scope) -> tupl
         )
     if "unit" in best:
         notes.append(f"Off by one unit in the last place, which is let pass: {_places(value.shape, best, 'unit')}.")
+    if kind == "carried":
+        notes.append(f"It is right for {_listed(lanes.mistaken)} as claimed above.")
+    if kind == "rounding":
+        notes.append("It is off only because values above were rounded.")
     followed = lanes.true if kind == "correct" else value if kind == "wrong" else lanes.followed
     cause = likely_cause(lanes.source, written, scope) if kind == "wrong" else None
     named = (cause.name, cause.words) if cause else ("", "")

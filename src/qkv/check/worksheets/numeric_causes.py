@@ -143,7 +143,7 @@ class _Rounding(Evaluator):
         if isinstance(node, (ast.Constant, ast.Name, ast.List, ast.UnaryOp)):
             return super().__call__(node)
         rounded = _rounded_softmax(node, self, self.cut)
-        return self.cut(floats(super().__call__(node))) if rounded is None else rounded
+        return np.asarray(self.cut(floats(super().__call__(node)))) if rounded is None else rounded
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,7 @@ class _Search:
             yield from self._rows(true, wrong)
             if len(wrong) == 1:
                 yield from self._alone(true, wrong[0])
-            turned = self._units(_like(lane.value, -true))
+            turned = self._units(_like(lane.value, np.asarray(-true)))
             if turned is not None:
                 yield Cause("sign", "all of it has the other sign", turned)
 
@@ -374,7 +374,7 @@ def _roughened(lane: _Lane, cut: Callable[[np.ndarray], np.ndarray]) -> Iterator
         if (share := _rounded_softmax(part, lane.evaluate, cut)) is not None:
             yield f"the exponentials of `{told}` were", lambda part=part, share=share: lane.bent(part, share)
         if part is not lane.tree:
-            rough = cut(floats(lane.parts[id(part)]))
+            rough = np.asarray(cut(floats(lane.parts[id(part)])))
             yield f"`{told}` was", lambda part=part, rough=rough: lane.bent(part, rough)
     rounding = _Rounding(lane.evaluate.values, {}, lane.evaluate.tick, cut=cut)
     yield "every value on the way was", lambda: rounding(lane.tree)

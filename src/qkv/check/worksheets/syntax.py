@@ -381,9 +381,10 @@ def _claim(reader: _Reader, tokens: Sequence[Token], after: int) -> Claim:
     # Equations of a condition stand for truth; those of a chain part its links.
     truth = any(token.text in ("iff", "and", "or", "not", "<", ">", "<=", ">=", "!=") for token in _flat(body))
     equals = ("=",) if truth or any(domain.kind in "RZ" for domain in over) else ("=", "==")
+    at = 0
     for part in _split(body, *equals):
-        links.append(reader.whole(part, after))
-        after = _after(part, after)
+        links.append(reader.whole(part, body[at - 1].end if at else after))
+        at += len(part) + 1
         if len(links) > 1 and not reader.salvaged:
             reader.salvaged.append(Claim(reader.line, reader.text, label, tuple(links)))
     return Claim(reader.line, reader.text, label, tuple(links), by, condition, over)

@@ -52,8 +52,15 @@ class Exact:
         return [Fraction(number, self.denominator) for number in self.numerators.flat]
 
     def floats(self) -> np.ndarray:
-        """The nearest numbers of float64."""
-        values = [number / self.denominator for number in self.numerators.flat]
+        """The nearest numbers of float64.
+
+        Raises:
+            UnusableError: a number past their range.
+        """
+        try:
+            values = [number / self.denominator for number in self.numerators.flat]
+        except OverflowError as error:
+            raise UnusableError("a number past the range of floating point", hint="smaller numbers") from error
         return np.array(values, dtype=float).reshape(self.shape)
 
 
@@ -78,7 +85,7 @@ def kept(value: Exact) -> Value:
     if max(largest.bit_length(), value.denominator.bit_length()) <= _BITS:
         return value
     divisor = math.gcd(value.denominator, *flat.tolist())
-    short = Exact(value.numerators // divisor, value.denominator // divisor)
+    short = Exact(np.asarray(value.numerators // divisor, dtype=object), value.denominator // divisor)
     if max((largest // divisor).bit_length(), short.denominator.bit_length()) <= _BITS:
         return short
     return short.floats()

@@ -48,7 +48,7 @@ class Written:
     @property
     def rough(self) -> np.ndarray:
         """How far what was meant may lie from each entry."""
-        return np.nan_to_num(self.units).reshape(self.value.shape) / 2
+        return np.asarray(np.nan_to_num(self.units) / 2).reshape(self.value.shape)
 
     def agrees(self, truth: Value, room: np.ndarray | float = 0.0) -> list[Agreement]:
         """How each entry stands to the one of `truth`, an array of as many, which is known but for `room`."""
