@@ -6,6 +6,7 @@ for from those that a person claims for the nodes behind it.
 """
 
 import ast
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 
-from qkv.check.worksheets.algebra import Definition, Setting, names_in
+from qkv.check.worksheets.algebra import Definition, Setting
 from qkv.check.worksheets.instances import Instance, Tensors, drawn, sizes_for
 from qkv.check.worksheets.shapes import Shape, Shapes
 from qkv.check.worksheets.syntax import Assignment
@@ -89,7 +90,8 @@ class Problem:
     def inputs(self, step: Assignment) -> list[str]:
         """The leaves and steps that a step reads, each once, in the order in which they stand there."""
         known = {*self.setting.symbols, *self.setting.values, *(one.name for one in self.steps)}
-        stands = [*names_in(step.value), *sorted(self.setting.reach(step.value))]
+        in_order = re.findall(r"[^\W\d]\w*", ast.unparse(step.value))
+        stands = [*in_order, *sorted(self.setting.reach(step.value))]
         return [name for name in dict.fromkeys(stands) if name in known]
 
     def users(self, name: str) -> list[str]:
