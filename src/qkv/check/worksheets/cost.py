@@ -6,7 +6,7 @@
 
 import ast
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,7 +15,7 @@ import sympy
 from qkv.check.worksheets.algebra import Setting, calls_in
 from qkv.check.worksheets.cost_slips import Claimed, slip
 from qkv.check.worksheets.names import links_of, setting_of, unusable
-from qkv.check.worksheets.orders import Direction, Growth, Size, at, comparisons, holds, polynomial, written
+from qkv.check.worksheets.orders import Direction, Growth, Size, comparisons, compiled, met, polynomial, written
 from qkv.check.worksheets.shapes import Shapes
 from qkv.check.worksheets.syntax import Claim
 from qkv.check.worksheets.verdict import Scope, Verdict
@@ -24,7 +24,7 @@ from qkv.errors import InputError
 COUNTED = {"cost", "size", "params", "O"}
 """The functions that make a claim one about costs."""
 
-_SEARCHED = 4096  # instances of sizes in which a comparison of counts is tried
+_SEARCHED = 1024  # instances of sizes in which a comparison of counts is tried
 
 
 @dataclass(frozen=True)
@@ -216,14 +216,14 @@ class Costs:
         return Costing("correct", told)
 
     def _counts_compared(self, small: Size, large: Size, strict: bool) -> Costing:
-        self._growth_of(small, large)
         told = f"{self._written(small)} against {self._written(large)}"
-        tried = 0
+        tried, names = 0, self.setting.sizes
+        first, second = (compiled(count, names) for count in (small, large))
         for sizes in self._instances():
             tried += 1
-            one, other = (at(count, sizes) for count in (small, large))
+            one, other = first(*sizes), second(*sizes)
             if one > other or (strict and one == other):
-                where = ", ".join(f"{name} = {size}" for name, size in sizes.items())
+                where = ", ".join(f"{name} = {size}" for name, size in zip(names, sizes, strict=True))
                 return Costing("wrong", f"{told}: at {where} it is {one} against {other}")
         if not tried:
             raise InputError("no sizes meet the conditions", got=_within(self.setting.conditions).strip())
@@ -231,15 +231,12 @@ class Costs:
             return Costing("correct", told)
         return Costing("supported", f"{told}: so in all {tried:,} sizes tried")
 
-    def _instances(self) -> Iterator[Mapping[str, int]]:
+    def _instances(self) -> Iterator[Sequence[int]]:
         """Sizes that meet the conditions, small ones first."""
-        names = self.growth.sizes
+        names = self.setting.sizes
         largest = max(2, int(_SEARCHED ** (1 / max(len(names), 1))))
-        chosen = itertools.product(range(1, min(largest, 64) + 1), repeat=len(names))
-        for numbers in sorted(chosen, key=sum):
-            sizes = dict(zip(names, numbers, strict=True))
-            if all(holds(condition, sizes) for condition in self.setting.conditions):
-                yield sizes
+        chosen = itertools.product(range(1, largest + 1), repeat=len(names))
+        return filter(met(self.setting.conditions, names), sorted(chosen, key=sum))
 
     def assuming(self, condition: ast.expr) -> "Costs":
         """These counts under another condition in the place of all."""
@@ -264,7 +261,7 @@ def _positive(apart: Size, conditions: Sequence[ast.expr], strict: bool) -> bool
         if name.is_positive:
             apart = apart.subs(name, 1 + sympy.Symbol(f"{name}__", nonnegative=True))
     terms = sympy.expand(apart).as_coefficients_dict()
-    return all(factor >= 0 for factor in terms.values()) and (not strict or terms.get(sympy.S.One, 0) > 0)
+    return all(bool(factor >= 0) for factor in terms.values()) and (not strict or bool(terms.get(sympy.S.One, 0) > 0))
 
 
 def _turned(condition: ast.expr) -> Iterator[ast.expr]:
@@ -315,5 +312,5 @@ def judge(claim: Claim, scope: Scope) -> Verdict | None:
         cause=found.cause,
         explanation=f"{found.explanation[:1].upper()}{found.explanation[1:]}." if found.explanation else "",
         word=found.word,
-        notes=[f"{found.told[:1].upper()}{found.told[1:]}."],
+        notes=[f"{found.told}."],
     )

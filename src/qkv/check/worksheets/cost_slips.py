@@ -44,7 +44,7 @@ def slip(setting: Setting, claimed: Claimed, growth: Growth) -> Slip | None:
             return sympy.expand(count - claimed.size) == 0
         return growth.bounded(count, claimed.size) is None and growth.bounded(claimed.size, count) is None
 
-    for stage in (_brackets, _products_alone, _renamed, _parts, _powers):
+    for stage in (_brackets, _products_alone, _parts, _renamed, _powers):
         for cause, told, count in stage(setting, claimed):
             if met(count):
                 return Slip(cause, told)

@@ -43,16 +43,16 @@ from qkv.check.worksheets.terms import (
 from qkv.errors import InputError
 
 RULES = {
-    "definition": "definitions written out",
+    "definition": "definitions",
     "associativity": "(A B) C = A (B C)",
     "distributivity": "A (B + C) = A B + A C",
     "transpose": "(A B).T = B.T A.T",
     "permutation": "P.T P = I",
     "orthogonality": "Q.T Q = I",
-    "equivariance": "f(P S P.T) = P f(S) P.T for softmax and functions of single entries",
-    "ones": "P 1 = 1 for a permutation",
-    "rows": "rows of a softmax sum to 1",
-    "shift": "softmax does not see what is added to a whole row",
+    "equivariance": "f(P S P.T) = P f(S) P.T, for softmax or entry by entry",
+    "ones": "P 1 = 1",
+    "rows": "softmax(S) 1 = 1",
+    "shift": "softmax(S + c 1.T) = softmax(S)",
     "trace": "trace(A B) = trace(B A)",
 }
 """What a proof may use, by the name that it is asked for with."""
@@ -98,7 +98,7 @@ class Forms(Algebra[Form]):
 
     # -- what stands alone
 
-    def number(self, value: float) -> Form:
+    def number(self, value: int | float) -> Form:
         return form_of({Term(): Fraction(str(value))})
 
     def symbol(self, name: str) -> Form:
@@ -270,8 +270,8 @@ class Forms(Algebra[Form]):
 
     def _times(self, number: Form, other: Form) -> Form:
         """A number times anything."""
-        if len(number.terms) * len(other.terms) > 1:
-            self.rules.may("distributivity")
+        if len(number.terms) * len(other.terms) > 1 and not self.rules.may("distributivity"):
+            number, other = self._whole(number), self._whole(other) if other.is_number else _group(other)
         total: Sum = {}
         for one, first in number.terms:
             for term, second in other.terms:
@@ -279,12 +279,16 @@ class Forms(Algebra[Form]):
                 total[made] = total.get(made, Fraction(0)) + first * second
         return like(other, total)
 
+    def _whole(self, number: Form) -> Form:
+        """A sum as one number."""
+        return number if len(number.terms) == 1 else replace(self._scalar(_sum(number)), axes=number.axes)
+
     def _inverse(self, a: Form) -> Form:
         return self._scalar_power(a, Fraction(-1)) if a.is_number else self._each("power -1", a)
 
     def _scalar_power(self, a: Form, exponent: Fraction) -> Form:
         if len(a.terms) != 1 or a.terms[0][1] < 0:
-            return replace(self._scalar(Factor("sum", arguments=(form_of(dict(a.terms)),)), exponent), axes=a.axes)
+            return replace(self._scalar(_sum(a), exponent), axes=a.axes)
         ((term, number),) = a.terms
         powers = {factor: power * exponent for factor, power in term.scalars}
         if exponent.denominator == 1:
@@ -480,3 +484,8 @@ def _group(a: Form) -> Form:
         if len(a.terms) == 1 and len(a.terms[0][0].product) < 2
         else a.with_product([Factor("group", a.rows, a.columns, (a,))])
     )
+
+
+def _sum(number: Form) -> Factor:
+    """A sum as a factor that stands for it."""
+    return Factor("sum", arguments=(replace(number, axes=0),))

@@ -16,7 +16,7 @@ import torch
 from qkv.check.worksheets.algebra import Setting
 from qkv.check.worksheets.instances import Instance, Number, Style, Tensors, drawn, instances, operations_of
 from qkv.check.worksheets.names import links_of, setting_of, unusable
-from qkv.check.worksheets.orders import holds
+from qkv.check.worksheets.orders import met
 from qkv.check.worksheets.shapes import Shape, Shapes, same
 from qkv.check.worksheets.slips import slip
 from qkv.check.worksheets.syntax import Claim
@@ -168,9 +168,10 @@ class Identities:
         limit = operations_of(self.setting, (left, right))
         largest = _SMALL if len(names) < 5 else 2
         chosen = itertools.product(range(1, largest + 1), repeat=len(names))
-        for numbers in sorted(chosen, key=lambda numbers: (sum(numbers), numbers))[:256]:
+        allowed = filter(met(self.setting.conditions, names), sorted(chosen, key=lambda sizes: (sum(sizes), sizes)))
+        for numbers in itertools.islice(allowed, 256):
             sizes = dict(zip(names, numbers, strict=True))
-            if all(holds(one, sizes) for one in self.setting.conditions) and limit(sizes) < 1e5:
+            if limit(sizes) < 1e5:
                 for draw in range(_DRAWS):
                     yield Instance(sizes, self._values(sizes, "whole", draw, found.values))
 

@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import sympy
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from qkv.check.worksheets.algebra import REDUCTIONS, Algebra, Setting, Symbol
-from qkv.check.worksheets.orders import Size, holds, polynomial
+from qkv.check.worksheets.orders import compiled, met, polynomial
 from qkv.check.worksheets.shapes import Shapes
 from qkv.check.worksheets.tensors import FUNCTIONS
 from qkv.errors import InputError
@@ -56,7 +55,7 @@ class Tensors(Algebra[Number]):
     def is_flat(self, a: Number) -> bool:
         return a.dim() == 1
 
-    def number(self, value: float) -> Number:
+    def number(self, value: int | float) -> Number:
         return torch.tensor(float(value), dtype=torch.float64)
 
     def symbol(self, name: str) -> Number:
@@ -155,16 +154,15 @@ def sizes_for(setting: Setting, expressions: Sequence[ast.expr], count: int, see
     names, choose = setting.sizes, random.Random(seed)
     if not names:
         return [{}]
-    operations = operations_of(setting, expressions)
-    pools = [list(_PRIMES[: len(names) + more]) for more in (3, 1, 0)]
+    operations, allowed = operations_of(setting, expressions), met(setting.conditions, names)
+    pools = [list(_PRIMES[: len(names) + more]) for more in (4, 1, 0)]
     tries: list[dict[str, int]] = [
         dict(zip(names, choose.sample(pool, len(names)), strict=True)) for pool in pools for _ in range(20 * count)
     ]
     small = itertools.product(range(1, 6 if len(names) < 5 else 3), repeat=len(names))
     found: list[dict[str, int]] = []
     for sizes in itertools.chain(tries, (dict(zip(names, each, strict=True)) for each in small)):
-        met = all(holds(condition, sizes) for condition in setting.conditions)
-        if met and sizes not in found and operations(sizes) <= _OPERATIONS:
+        if allowed([*sizes.values()]) and sizes not in found and operations(sizes) <= _OPERATIONS:
             found.append(sizes)
         if len(found) == count:
             break
@@ -179,9 +177,8 @@ def operations_of(setting: Setting, expressions: Sequence[ast.expr]) -> Any:
     shapes = Shapes(setting)
     for node in expressions:
         shapes.evaluate(node)
-    names = setting.sizes
-    counted = sympy.lambdify([sympy.Symbol(name) for name in names], _plain(shapes.operations), "math")
-    return lambda sizes: counted(*(sizes[name] for name in names)) * (100 if shapes.derived else 1)
+    counted = compiled(shapes.operations, setting.sizes)
+    return lambda sizes: counted(*(sizes[name] for name in setting.sizes)) * (100 if shapes.derived else 1)
 
 
 def drawn(one: Symbol, sizes: Mapping[str, int], generator: torch.Generator, style: Style) -> Number:
@@ -219,11 +216,6 @@ def _whole(size: ast.expr, sizes: Mapping[str, int]) -> int:
     if not value.is_Integer:
         raise InputError(f"{ast.unparse(size)} is no whole number", got=str(value))
     return int(value)
-
-
-def _plain(size: Size) -> Size:
-    """A size in names of which nothing is assumed."""
-    return size.subs({name: sympy.Symbol(name.name) for name in size.free_symbols})
 
 
 def _reduced(name: str, arguments: list[Number], keywords: Mapping[str, Number]) -> Number:

@@ -6,7 +6,7 @@ the monomial outgrow all terms of the sum: a linear programme, whose solution is
 """
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ class Growth:
         >>> Growth(["L", "D"]).leading(2 * L**2 * D + 4 * L**2 + L)
         D*L**2
         """
-        terms = [term for term, _ in sorted(_terms(polynomial), key=lambda term: -sympy.Poly(term[0]).total_degree())]
+        terms = [term for term, _ in sorted(_terms(polynomial), key=lambda one: _rank(one[0], self.sizes))]
         kept: list[Size] = []
         for place, term in enumerate(terms):
             others = kept + terms[place + 1 :]
@@ -153,25 +153,39 @@ def comparisons(condition: ast.expr) -> list[tuple[Size, bool | None, Size]]:
     return found
 
 
-def holds(condition: ast.expr, sizes: Mapping[str, int]) -> bool:
-    """Whether a condition on sizes is met.
+def met(conditions: Sequence[ast.expr], names: Sequence[str]) -> Callable[[Sequence[int]], bool]:
+    """Whether sizes, given in the order of their names, meet all conditions.
 
-    >>> holds(ast.parse("m <= n and n < 5", mode="eval").body, {"m": 2, "n": 3})
+    Raises:
+        InputError: something else than comparisons of these sizes.
+
+    >>> met([ast.parse("m <= n and n < 5", mode="eval").body], ["m", "n"])([2, 3])
     True
     """
-    if isinstance(condition, ast.BoolOp):
-        met = (holds(part, sizes) for part in condition.values)
-        return all(met) if isinstance(condition.op, ast.And) else any(met)
-    for one, strict, other in comparisons(condition):
-        apart = at(other - one, sizes)
-        if not (apart == 0 if strict is None else apart > 0 if strict else apart >= 0):
-            return False
-    return True
+    tests = []
+    for condition in conditions:
+        for part in condition.values if isinstance(condition, ast.BoolOp) else [condition]:
+            for one, strict, other in comparisons(part):
+                tests.append((strict, compiled(other - one, names)))
+
+    def all_met(sizes: Sequence[int]) -> bool:
+        apart = ((strict, difference(*sizes)) for strict, difference in tests)
+        return all(by == 0 if strict is None else by > 0 if strict else by >= 0 for strict, by in apart)
+
+    return all_met
 
 
-def at(size: Size, sizes: Mapping[str, int]) -> Any:
-    """The number that a polynomial comes to."""
-    return size.subs({name: sizes[name.name] for name in size.free_symbols if name.name in sizes})
+def compiled(size: Size, names: Sequence[str]) -> Callable[..., Any]:
+    """A polynomial as a function of numbers, in the order of their names.
+
+    Raises:
+        InputError: it has other names.
+    """
+    unknown = sorted({str(name) for name in size.free_symbols} - set(names))
+    if unknown:
+        raise InputError(f"{', '.join(unknown)} is no size here", expected=f"one of {', '.join(names) or 'none'}")
+    plain = size.subs({name: sympy.Symbol(name.name) for name in size.free_symbols})
+    return sympy.lambdify([sympy.Symbol(name) for name in names], plain, "math")
 
 
 def polynomial(node: ast.expr, leaf: Callable[[ast.expr], Size | None] = lambda _: None) -> Size:
@@ -217,7 +231,7 @@ def written(size: Size, order: Sequence[str] = ()) -> str:
     '2 * L**2 * D + 4 * L**2'
     """
     if not sympy.expand(size).is_polynomial():
-        return str(size).replace("**", "^").replace("*", " * ").replace("^", "**")
+        return str(sympy.simplify(size)).replace("**", "^").replace("*", " * ").replace("^", "**").replace("/", " / ")
     names = sorted((str(name) for name in size.free_symbols), key=lambda name: (*order, name).index(name))
     parts = []
     for term, factor in sorted(_terms(size), key=lambda one: _rank(one[0], names)):

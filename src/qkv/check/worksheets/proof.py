@@ -34,12 +34,6 @@ class Link:
     rules: Sequence[str] = ()
     comparison: Comparison | None = None
 
-    def __str__(self) -> str:
-        sides = f"{ast.unparse(self.left)} = {ast.unparse(self.right)}"
-        if self.word != "proved":
-            return f"{sides}: {self.word}"
-        return f"{sides}: proved" + (f", by {_listed([RULES[name] for name in self.rules])}" if self.rules else "")
-
 
 def judge(claim: Claim, scope: Scope) -> Verdict | None:
     """Judges a chain of three links or more, or an equation `by` a lemma, of names given by shape; None for others."""
@@ -52,12 +46,12 @@ def judge(claim: Claim, scope: Scope) -> Verdict | None:
             return None
         identities = Identities(setting, scope.seed)
         found = chain(identities, links)
-    notes = [str(link) for link in found] if len(found) > 1 else []
+    notes = [_told(link, claim) for link in found] if len(found) > 1 else []
     broken = next((link for link in found if link.word == "refuted"), None)
     if broken is not None:
         assert broken.comparison is not None
         place = found.index(broken) + 1
-        where = f"Link {place} of {len(found)} does not hold. " if len(found) > 1 else ""
+        where = f"Link {place} of {len(links) - 1} does not hold. " if len(links) > 2 else ""
         return refuted(identities, broken.left, broken.right, broken.comparison, where, notes)
     unproved = [link.comparison for link in found if link.comparison is not None]
     if unproved:
@@ -65,9 +59,7 @@ def judge(claim: Claim, scope: Scope) -> Verdict | None:
         first = f"{proved} of {len(found)} links are proved, and no rule reaches " if proved else "no rule reaches "
         return supported(unproved[0], f"{first}{'the rest' if proved else 'it'}; ", notes)
     rules = [name for name in RULES if any(name in link.rules for link in found)]
-    told = (
-        f"Proved for all sizes, by {_listed([RULES[name] for name in rules])}." if rules else "Both sides are the same."
-    )
+    told = f"Proved for all sizes{_with(rules)}."
     notes += _unneeded(claim, rules)
     return Verdict("correct", word="proved", explanation=told, notes=notes, facts={"links": len(found)})
 
@@ -123,10 +115,14 @@ def _equal(setting: Setting, left: ast.expr, right: ast.expr, rules: Rules) -> b
 
 def _unneeded(claim: Claim, rules: Sequence[str]) -> list[str]:
     """What to say of lemmas that are named among the rules and that the proof does without."""
-    named = [lemma for lemma in claim.by if lemma in RULES and lemma not in rules]
-    return [f"It does without {_listed([RULES[name] for name in named])}."] if named else []
+    spare = [RULES[lemma] for lemma in claim.by if lemma in RULES and lemma not in rules]
+    return [f"It does without {'; '.join(spare)}."] if spare else []
 
 
-def _listed(words: Sequence[str]) -> str:
-    *first, last = words
-    return f"{'; '.join(first)} and {last}" if first else last
+def _told(link: Link, claim: Claim) -> str:
+    """What became of a link."""
+    return f"{claim.cut(link.left)} = {claim.cut(link.right)}: {link.word}{_with(link.rules)}"
+
+
+def _with(rules: Sequence[str]) -> str:
+    return f", with: {'; '.join(RULES[name] for name in rules)}" if rules else ""

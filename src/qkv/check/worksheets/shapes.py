@@ -62,7 +62,7 @@ class Shapes(Algebra[Shape]):
     def is_flat(self, a: Shape) -> bool:
         return len(a.sizes) == 1
 
-    def number(self, value: float) -> Shape:
+    def number(self, value: int | float) -> Shape:
         return Shape((), sympy.nsimplify(value, rational=True))
 
     def symbol(self, name: str) -> Shape:

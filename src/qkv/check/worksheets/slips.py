@@ -58,18 +58,18 @@ class Target:
         self.setting, self.claimed = setting, claimed
         names = [ast.Name(name, ast.Load()) for name in setting.symbols]  # edits may bring in any of them
         found = itertools.islice(instances(setting, (left, *names), 3, seed), 0, None, 4)
-        self.places = [at for at in found if bool(self._value(left, at).isfinite().all())]
-        self.values = [self._value(left, at) for at in self.places]
+        self.places = [at for at in found if bool(self.value(left, at).isfinite().all())]
+        self.values = [self.value(left, at) for at in self.places]
 
-    def _value(self, node: ast.expr, at: Instance, setting: Setting | None = None) -> Number:
+    def value(self, node: ast.expr, at: Instance, setting: Setting | None = None) -> Number:
+        """What an expression comes to in an instance."""
         return Tensors(setting or self.setting, at).evaluate(node).detach()
 
     def met(self, node: ast.expr, setting: Setting | None = None) -> bool:
         """Whether an expression comes to what it should in every instance."""
         try:
             return bool(self.places) and all(
-                _close(self._value(node, at, setting), value)
-                for at, value in zip(self.places, self.values, strict=True)
+                _close(self.value(node, at, setting), value) for at, value in zip(self.places, self.values, strict=True)
             )
         except _NOT_COMPUTED:
             return False
@@ -77,7 +77,7 @@ class Target:
     def at_first(self, node: ast.expr) -> Number | None:
         """What an expression comes to in the first instance; None where it cannot be computed."""
         try:
-            return self._value(node, self.places[0])
+            return self.value(node, self.places[0])
         except _NOT_COMPUTED:
             return None
 
@@ -194,8 +194,7 @@ def _definition(target: Target, left: ast.expr) -> Slip | None:
 def _agree(setting: Setting, left: ast.expr, target: Target) -> bool:
     try:
         return all(
-            _close(Tensors(setting, at).evaluate(left), Tensors(setting, at).evaluate(target.claimed))
-            for at in target.places
+            _close(target.value(left, at, setting), target.value(target.claimed, at, setting)) for at in target.places
         )
     except _NOT_COMPUTED:
         return False
@@ -360,7 +359,7 @@ def _minus(node: ast.expr) -> ast.expr:
     return ast.UnaryOp(ast.USub(), node)
 
 
-def _times(factor: float, node: ast.expr) -> ast.expr:
+def _times(factor: int | float, node: ast.expr) -> ast.expr:
     """A number before an expression, or below it."""
     if abs(factor) < 1:
         below = round(1 / abs(factor))
