@@ -21,11 +21,19 @@ from qkv.check.worksheets.judge import Judgement, judge
 from qkv.check.worksheets.syntax import Claim, Given, Let, parse
 from tests.check.worksheets.planted.numeric_kinds import KEPT_OUT, KINDS
 
-SHEETS = ("self_attention", "cross_attention", "linear_attention", "softmax_gradient")
+SQUARES = """
+given A = [[1, 2, 0], [-1, 3, 1], [2, 0, 1]]
+given B = [[2, -1, 1], [0, 1, 3], [1, 1, -2]]
+claim C = A @ B = [[2, 1, 7], [-1, 5, 6], [5, -1, 0]]
+claim D = C / sqrt(3) = [[1.15, 0.58, 4.04], [-0.58, 2.89, 3.46], [2.89, -0.58, 0.00]]
+"""
+SHEETS = ("self_attention", "cross_attention", "linear_attention", "softmax_gradient", "squares")
 Array = np.ndarray
 
 
 def shipped(name: str) -> str:
+    if name == "squares":  # the shipped ones have no product of square matrices
+        return SQUARES
     return files("qkv.check.worksheets").joinpath("shipped", f"{name}.md").read_text(encoding="utf-8")
 
 
@@ -379,25 +387,28 @@ def said(plant: Plant) -> Said:
     return Said(plant, judge(parse(plant.text)))
 
 
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 if __name__ == "__main__":
     start = time.perf_counter()
     alarms = [name for name, text in variants(300) if not judge(parse(text)).ok]
-    print(f"false alarms on 300 right ones: {len(alarms)}", *alarms, sep="\n  ")
+    say("\n  ".join([f"false alarms on 300 right ones: {len(alarms)}", *alarms]))
     found: dict[str, list[Said]] = defaultdict(list)
     for plant in plants(sys.argv[2:] or RULES, each=int(sys.argv[1])):
         one = said(plant)
         found[plant.kind].append(one)
         if not one.located or not one.read:
-            print("misread" if one.located else "MISSED", one, flush=True)
-    print(f"{'kind':34} planted located cause right")
+            say(f"{'misread' if one.located else 'MISSED'}: {one}")
+    say(f"{'kind':34} planted located cause right")
     for kind, several in sorted(found.items()):
         mark = " (kept out)" * (kind in KEPT_OUT)
-        print(
-            f"{kind + mark:34} {len(several):7} {sum(x.located for x in several):7} {sum(x.read for x in several):11}"
-        )
+        say(f"{kind + mark:34} {len(several):7} {sum(x.located for x in several):7} {sum(x.read for x in several):11}")
     for title, names in (("open", set(found) - set(KEPT_OUT)), ("kept out", set(found) & set(KEPT_OUT))):
         several = [one for kind in names for one in found[kind]]
         if several:
             right = sum(one.read for one in several)
-            print(f"{title}: {len(several)}, cause right for {right} ({100 * right / len(several):.1f} %)")
-    print(f"{time.perf_counter() - start:.0f} s")
+            say(f"{title}: {len(several)}, cause right for {right} ({100 * right / len(several):.1f} %)")
+    say(f"{time.perf_counter() - start:.0f} s")
