@@ -1,5 +1,6 @@
 """The user's own code, run from its file: what is to be checked, and what it is called with."""
 
+import importlib
 import importlib.util
 import sys
 import traceback
@@ -46,6 +47,30 @@ def load_code(target: str) -> Code:
         except (Exception, SystemExit) as error:
             raise _failed(f"{getattr(sample, '__name__', 'sample')}()", error, path) from error
     return Code(getattr(module, name), arguments if isinstance(arguments, tuple) else (arguments,), name)
+
+
+def load_named(target: str) -> Code:
+    """What `FILE:NAME` names, as `load_code` takes it, or what an importable name such as `torch.nn.LSTMCell` is.
+
+    Raises:
+        DataError, InputError: as `load_code`; no module or nothing of that name.
+    """
+    if ":" in target or target.endswith(".py"):
+        return load_code(target)
+    package, _, name = target.rpartition(".")
+    if not package:
+        raise InputError(
+            f"{target!r} names no module", expected="FILE:NAME, or a name such as torch.nn.LSTMCell", hint=f"torch.nn.{target}"
+        )  # fmt: skip
+    try:
+        module = importlib.import_module(package)
+    except ImportError as error:
+        raise InputError(
+            f"there is no module {package!r} to import", expected="FILE:NAME, or a name such as torch.nn.LSTMCell"
+        ) from error
+    if not hasattr(module, name):
+        raise unknown_name("name", name, [known for known in vars(module) if known[:1].isupper()])
+    return Code(getattr(module, name), (), name)
 
 
 def _run(path: Path) -> ModuleType:

@@ -51,6 +51,7 @@ check_app = App(
 
   qkv check gradients code.py:loss                         which entries are wrong, and why\n
   qkv check gradients model.py:Net --html report.html      with maps of where\n
+  qkv check parity code.py:MyLSTMCell torch.nn.LSTMCell    a layer beside a reference\n
 
 Exit codes: 0 all agrees, 1 something is wrong, 2 the input was unusable.""",
 )

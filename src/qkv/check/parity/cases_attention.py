@@ -264,6 +264,13 @@ _DROPS = [
 ]  # fmt: skip
 
 
+_ORDER = [
+    Named("norm order", "if norm_first", "if not norm_first", "norms stand before the blocks, not after them, or the other way round"),
+    Named("norm order", "if norm_first", "if True", "norms stand before the blocks, whatever norm_first says"),
+    Named("norm order", "if norm_first", "if False", "norms stand after the blocks, whatever norm_first says"),
+]  # fmt: skip
+
+
 class TransformerEncoderLayer(_Layer):
     """`torch.nn.TransformerEncoderLayer`."""
 
@@ -281,7 +288,7 @@ class TransformerEncoderLayer(_Layer):
         attention,
         ["encoder_layer", "multihead_attention", "layer_norm"],
         [
-            Named("norm order", "if norm_first", "if not norm_first", "norms stand on the other side of the blocks"),
+            *_ORDER,
             *_layer([("self-attention", "src", "attend", "x", "norm1"), ("the feed-forward network", "x", "feed_forward", "y", "norm2")], "y"),
             Named("residual", "x + feed_forward(", "src + feed_forward(", "the second residual comes from the layer's input"),
             *_FEED, *_DROPS, *_ATTENTION, *_NORM,
@@ -337,7 +344,7 @@ class TransformerDecoderLayer(_Layer):
         attention,
         ["decoder_layer", "multihead_attention", "layer_norm"],
         [
-            Named("norm order", "if norm_first", "if not norm_first", "norms stand on the other side of the blocks"),
+            *_ORDER,
             *_layer([("self-attention", "tgt", "attend", "x", "norm1"), ("attention to the memory", "x", "attend_to_memory", "y", "norm2"), ("the feed-forward network", "y", "feed_forward", "z", "norm3")], "z"),
             Named("operand", "multihead_attention(x, memory, memory,", "multihead_attention(x, x, x,", "attention to the memory attends to the target"),
             Named("operand", "multihead_attention(x, memory, memory,", "multihead_attention(memory, x, x,", "the memory attends to the target"),

@@ -101,7 +101,7 @@ class Comparison:
             if not gradients:
                 return outputs
             total = sum((value * self._cotangent(trial, name, value)).sum() for name, value in outputs.items())
-            leaves = {**{f"input {name}": x for name, x in inputs.items()}, **state}
+            leaves = {**{name if name == "input" else f"input {name}": x for name, x in inputs.items()}, **state}
             leaves = {name: x for name, x in leaves.items() if x.requires_grad}
             if not isinstance(total, Tensor) or not total.requires_grad:
                 found: Any = [None] * len(leaves)
@@ -225,7 +225,7 @@ def same(ours: Mapping[str, Tensor], other: Mapping[str, Tensor], tolerance: flo
 
 
 def close(value: Tensor, other: Tensor, tolerance: float) -> bool:
-    if value.shape != other.shape:
+    if not isinstance(other, Tensor) or value.shape != other.shape:  # a variant may give anything
         return False
     if not bool(torch.isfinite(value).all()):
         return bool(torch.allclose(value, other, rtol=tolerance, atol=tolerance, equal_nan=True))

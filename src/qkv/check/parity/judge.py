@@ -425,7 +425,8 @@ def _claims(findings: Sequence[Finding], kinds: Sequence[torch.dtype]) -> list[C
             for kind in kinds
         }
         facts |= {
-            "compared": int(sum(found.errors.size for found in of_it)),
+            "compared": (count := int(sum(found.errors.size for found in of_it))),
+            "judged": count,
             "wrong": int(sum((found.errors > found.allowed).sum() for found in of_it)),
             "trial": shown.trial,
             "sizes": _told(shown.sizes),
