@@ -60,8 +60,10 @@ def load_named(target: str) -> Code:
     package, _, name = target.rpartition(".")
     if not package:
         raise InputError(
-            f"{target!r} names no module", expected="FILE:NAME, or a name such as torch.nn.LSTMCell", hint=f"torch.nn.{target}"
-        )  # fmt: skip
+            f"{target!r} names no module",
+            expected="FILE:NAME, or a name such as torch.nn.LSTMCell",
+            hint=f"torch.nn.{target}",
+        )
     try:
         module = importlib.import_module(package)
     except ImportError as error:

@@ -14,7 +14,8 @@ _PRECISIONS = ("float64", "float32", "bfloat16")
 def parity_text(report: Parity) -> str:
     """A comparison as text for a terminal.
 
-    >>> claim = Claim("h", "correct", 2e-16, 1e-9, facts={"float64": 2e-16, "float32": 1e-7, "compared": 60, "wrong": 0})
+    >>> facts = {"float64": 2e-16, "float32": 1e-7, "compared": 60, "wrong": 0}
+    >>> claim = Claim("h", "correct", 2e-16, 1e-9, facts=facts)
     >>> print(parity_text(Parity("MyCell", [claim], reference="LSTMCell", mapping={"W": "weight_ih.T"})))
     MyCell and LSTMCell: all of it agrees
     <BLANKLINE>

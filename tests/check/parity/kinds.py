@@ -99,9 +99,7 @@ def _orders() -> Rules:
 
 def _names(layers: str, groups: str) -> Rules:
     """Each name of a group for each other."""
-    return [
-        (layers, (a, b)) for group in groups.split("/") for a in group.split() for b in group.split() if a != b
-    ]  # fmt: skip
+    return [(layers, (a, b)) for group in groups.split("/") for a in group.split() for b in group.split() if a != b]
 
 
 OPEN: dict[str, Rules] = {
@@ -217,14 +215,26 @@ OPEN: dict[str, Rules] = {
     ],
     "memory for itself": [
         ("TransformerDecoderLayer", ("self.multihead_attn(x, memory, memory, A, B)", "self.multihead_attn(x, x, x)")),
-        ("TransformerDecoderLayer", ("self.multihead_attn(x, memory, memory, A, B)", "self.multihead_attn(x, memory.flip(1), memory, A, B)")),
+        (
+            "TransformerDecoderLayer",
+            ("self.multihead_attn(x, memory, memory, A, B)", "self.multihead_attn(x, memory.flip(1), memory, A, B)"),
+        ),
     ],
     "norm after for before": [(_LAYERS, ("self.norm_first", "not self.norm_first"))],
     "padding ignored": [(_ATTENTION, ("key_padding_mask is not None", "False"))],
     "projections exchanged": [
         (
             _ATTENTION,
-            ("TEXT", [(f"{', '.join(f'{x}_{end}' for x in ('query', 'key', 'value'))} = ", f"{', '.join(f'{x}_{end}' for x in order)} = ") for end in ("weight", "bias")]),
+            (
+                "TEXT",
+                [
+                    (
+                        f"{', '.join(f'{x}_{end}' for x in ('query', 'key', 'value'))} = ",
+                        f"{', '.join(f'{x}_{end}' for x in order)} = ",
+                    )
+                    for end in ("weight", "bias")
+                ],
+            ),
         )
         for order in list(permutations(("query", "key", "value")))[1:]
     ],
@@ -232,7 +242,10 @@ OPEN: dict[str, Rules] = {
         ("TransformerEncoderLayer", ("x + self.feed_forward_block(A)", "src + self.feed_forward_block(A)")),
         ("TransformerDecoderLayer", ("x + self.feed_forward_block(A)", "tgt + self.feed_forward_block(A)")),
         ("TransformerDecoderLayer", ("x + self.cross_block(A, B, C, D)", "tgt + self.cross_block(A, B, C, D)")),
-        (_LAYERS, ("x + self.feed_forward_block(self.norm2(x))", "self.norm2(x) + self.feed_forward_block(self.norm2(x))")),
+        (
+            _LAYERS,
+            ("x + self.feed_forward_block(self.norm2(x))", "self.norm2(x) + self.feed_forward_block(self.norm2(x))"),
+        ),
         (_LAYERS, ("self.norm1(x + A)", "x + self.norm1(A)")),
         (_LAYERS, ("self.norm2(x + A)", "x + self.norm2(A)")),
     ],
@@ -249,7 +262,13 @@ OPEN: dict[str, Rules] = {
         (_ATTENTION, ("math.sqrt(self.head_dim)", "math.sqrt(self.num_heads)")),
     ],
     "scaled embedding": [
-        ("Embedding", ("found.reshape(A, self.embedding_dim)", "found.reshape(A, self.embedding_dim) * math.sqrt(self.embedding_dim)")),
+        (
+            "Embedding",
+            (
+                "found.reshape(A, self.embedding_dim)",
+                "found.reshape(A, self.embedding_dim) * math.sqrt(self.embedding_dim)",
+            ),
+        ),
         ("Embedding", ("torch.index_select(A, B, C)", "torch.index_select(A, B, C) * math.sqrt(self.embedding_dim)")),
         ("Embedding", ("torch.index_select(A, B, C)", "torch.index_select(A, B, C) / math.sqrt(self.embedding_dim)")),
     ],
@@ -276,7 +295,10 @@ OPEN: dict[str, Rules] = {
     + [("GRUCell", (f"u{k}.t()", f"u{k}")) for k in "rzn"]
     + [
         (_ATTENTION, ("self.out_proj(A)", "F.linear(A, self.out_proj.weight.t(), self.out_proj.bias)")),
-        *((_ATTENTION, (f"F.linear({x}, {x}_weight, {x}_bias)", f"F.linear({x}, {x}_weight.t(), {x}_bias)")) for x in ("query", "key", "value")),
+        *(
+            (_ATTENTION, (f"F.linear({x}, {x}_weight, {x}_bias)", f"F.linear({x}, {x}_weight.t(), {x}_bias)"))
+            for x in ("query", "key", "value")
+        ),
     ],
 }
 """The kinds that the finder was written with, and how each is planted."""

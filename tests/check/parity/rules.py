@@ -118,12 +118,26 @@ _SIZES: dict[str, list[dict[str, Any]]] = {
     "LSTM": [{"input_size": 3, "hidden_size": 2, "num_layers": 2, "dropout": 0.5, "bidirectional": True}],
     "GRU": [{"input_size": 3, "hidden_size": 2, "num_layers": 2, "dropout": 0.5, "bidirectional": True}],
     "MultiheadAttention": [{"embed_dim": 6, "num_heads": 2, "dropout": 0.5}],
-    "TransformerEncoderLayer": [{"d_model": 6, "nhead": 2, "dim_feedforward": 7, "dropout": 0.5, "norm_first": one} for one in (False, True)],
-    "TransformerDecoderLayer": [{"d_model": 6, "nhead": 2, "dim_feedforward": 7, "dropout": 0.5, "norm_first": one} for one in (False, True)],
-    "Conv2d": [{"in_channels": 2, "out_channels": 4, "kernel_size": (2, 3), "stride": (2, 1), "padding": (1, 0), "dilation": (1, 2), "groups": 2}],
+    "TransformerEncoderLayer": [
+        {"d_model": 6, "nhead": 2, "dim_feedforward": 7, "dropout": 0.5, "norm_first": one} for one in (False, True)
+    ],
+    "TransformerDecoderLayer": [
+        {"d_model": 6, "nhead": 2, "dim_feedforward": 7, "dropout": 0.5, "norm_first": one} for one in (False, True)
+    ],
+    "Conv2d": [
+        {
+            "in_channels": 2,
+            "out_channels": 4,
+            "kernel_size": (2, 3),
+            "stride": (2, 1),
+            "padding": (1, 0),
+            "dilation": (1, 2),
+            "groups": 2,
+        }
+    ],
     "Embedding": [{"num_embeddings": 7, "embedding_dim": 3, "padding_idx": 2}],
     "LayerNorm": [{"normalized_shape": 5}],
-}  # fmt: skip
+}
 
 
 def _outcome(layer: type[nn.Module], turn: int) -> list[int] | None:
@@ -132,7 +146,7 @@ def _outcome(layer: type[nn.Module], turn: int) -> list[int] | None:
     torch.manual_seed(0)
     sizes = _SIZES[name][turn % len(_SIZES[name])]
     module = layer(**sizes).double().train(turn >= 4)
-    leaves = [x for x in module.parameters()]
+    leaves = list(module.parameters())
     arguments: list[Any]
     if name in ("LSTMCell", "GRUCell", "LSTM", "GRU"):
         x = torch.randn(*(4,) * (name in ("LSTM", "GRU")), 3, 3).double().requires_grad_()

@@ -48,6 +48,10 @@ def test_fused_attention_drops_weights():
     weights = (q @ k.mT / 3**0.5).masked_fill(~mask, -torch.inf).softmax(-1)
     with dropout_by_value() as switch:
         switch.on = True
-        for given in ({"attn_mask": mask}, {"is_causal": True}, {"attn_mask": torch.zeros(5, 5).double().masked_fill(~mask, -torch.inf)}):  # fmt: skip
+        for given in (
+            {"attn_mask": mask},
+            {"is_causal": True},
+            {"attn_mask": torch.zeros(5, 5).double().masked_fill(~mask, -torch.inf)},
+        ):
             output = F.scaled_dot_product_attention(q, k, v, dropout_p=0.3, **given)
             torch.testing.assert_close(output, dropped(weights, 0.3) @ v)

@@ -16,14 +16,24 @@ from tests.check.parity.judged import Judged, judged
 from tests.check.parity.kinds import CAUSES, KEPT_OUT, RULES
 from tests.check.parity.rules import planted, rewritten
 
-_QUICK = ("another gate order", "kernel flipped", "scaled embedding", "sign", "another variance", "bias twice", "scale left out")
+_QUICK = (
+    "another gate order",
+    "kernel flipped",
+    "scaled embedding",
+    "sign",
+    "another variance",
+    "bias twice",
+    "scale left out",
+)
 
 
 @pytest.fixture(scope="module", params=["some", pytest.param("all", marks=pytest.mark.nightly)])
 def reports(request) -> list[Judged]:
     """What is said of mistakes of every kind, or of some that are judged quickly."""
     kinds = _QUICK if request.param == "some" else CAUSES
-    return [judged(mistake) for kind in kinds for mistake in planted(kind, RULES[kind], each=1 if kinds is _QUICK else 5)]
+    return [
+        judged(mistake) for kind in kinds for mistake in planted(kind, RULES[kind], each=1 if kinds is _QUICK else 5)
+    ]
 
 
 def test_each_is_rejected(reports):
@@ -61,7 +71,7 @@ def test_what_is_right_raises_no_alarm(layer: type[nn.Module]):
 def test_every_kind_has_rules_and_causes_that_the_check_has():
     assert set(RULES) == set(CAUSES)
     assert set.union(*CAUSES.values()) <= set(NAMES)
-    assert KEPT_OUT == sorted(CAUSES)[2::3]
+    assert sorted(CAUSES)[2::3] == KEPT_OUT
 
 
 def test_a_rule_rewrites_each_place_in_turn():
@@ -77,4 +87,6 @@ def test_what_changes_nothing_is_no_mistake():
 
 def test_drawing_is_repeatable():
     kind = random.Random(5).choice(sorted(RULES))
-    assert [one.name for one in planted(kind, RULES[kind], each=1)] == [one.name for one in planted(kind, RULES[kind], each=1)]
+    assert [one.name for one in planted(kind, RULES[kind], each=1)] == [
+        one.name for one in planted(kind, RULES[kind], each=1)
+    ]

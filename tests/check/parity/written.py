@@ -2,6 +2,7 @@
 
 They share nothing with the formulas of the check. Rules rewrite their sources into wrong ones.
 """
+# ruff: noqa: RET504 - lines are what is rewritten
 
 import math
 
@@ -67,9 +68,16 @@ class GRUCell(nn.Module):
 
 
 class LSTM(nn.Module):
-    def __init__(self, input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0, bidirectional=False):  # fmt: skip
+    def __init__(
+        self, input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0, bidirectional=False
+    ):
         super().__init__()
-        self.hidden_size, self.num_layers, self.batch_first, self.dropout = hidden_size, num_layers, batch_first, dropout
+        self.hidden_size, self.num_layers, self.batch_first, self.dropout = (
+            hidden_size,
+            num_layers,
+            batch_first,
+            dropout,
+        )
         self.ends = ["", "_reverse"] if bidirectional else [""]
         for layer in range(num_layers):
             width = input_size if layer == 0 else hidden_size * len(self.ends)
@@ -118,9 +126,16 @@ class LSTM(nn.Module):
 
 
 class GRU(nn.Module):
-    def __init__(self, input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0, bidirectional=False):  # fmt: skip
+    def __init__(
+        self, input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0, bidirectional=False
+    ):
         super().__init__()
-        self.hidden_size, self.num_layers, self.batch_first, self.dropout = hidden_size, num_layers, batch_first, dropout
+        self.hidden_size, self.num_layers, self.batch_first, self.dropout = (
+            hidden_size,
+            num_layers,
+            batch_first,
+            dropout,
+        )
         self.ends = ["", "_reverse"] if bidirectional else [""]
         for layer in range(num_layers):
             width = input_size if layer == 0 else hidden_size * len(self.ends)
@@ -174,7 +189,7 @@ class MultiheadAttention(nn.Module):
         self.batch_first = True
 
     def split(self, x):
-        batch, length, width = x.shape
+        batch, length, _ = x.shape
         return x.reshape(batch, length, self.num_heads, self.head_dim).permute(0, 2, 1, 3)
 
     def join(self, x):
@@ -183,7 +198,9 @@ class MultiheadAttention(nn.Module):
 
     def forward(self, query, key, value, key_padding_mask=None, attn_mask=None):
         query_weight, key_weight, value_weight = torch.chunk(self.in_proj_weight, 3)
-        query_bias, key_bias, value_bias = (None, None, None) if self.in_proj_bias is None else torch.chunk(self.in_proj_bias, 3)  # fmt: skip
+        query_bias, key_bias, value_bias = (
+            (None, None, None) if self.in_proj_bias is None else torch.chunk(self.in_proj_bias, 3)
+        )
         queries = self.split(F.linear(query, query_weight, query_bias))
         keys = self.split(F.linear(key, key_weight, key_bias))
         values = self.split(F.linear(value, value_weight, value_bias))
@@ -202,7 +219,9 @@ class MultiheadAttention(nn.Module):
 
 
 class TransformerEncoderLayer(nn.Module):
-    def __init__(self, d_model, nhead, dim_feedforward=2048, dropout=0.1, activation="relu", norm_first=False, bias=True):
+    def __init__(
+        self, d_model, nhead, dim_feedforward=2048, dropout=0.1, activation="relu", norm_first=False, bias=True
+    ):
         super().__init__()
         self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias)
         self.linear1 = nn.Linear(d_model, dim_feedforward, bias=bias)
@@ -236,7 +255,9 @@ class TransformerEncoderLayer(nn.Module):
 
 
 class TransformerDecoderLayer(nn.Module):
-    def __init__(self, d_model, nhead, dim_feedforward=2048, dropout=0.1, activation="relu", norm_first=False, bias=True):
+    def __init__(
+        self, d_model, nhead, dim_feedforward=2048, dropout=0.1, activation="relu", norm_first=False, bias=True
+    ):
         super().__init__()
         self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias)
         self.multihead_attn = MultiheadAttention(d_model, nhead, dropout, bias)
@@ -261,7 +282,9 @@ class TransformerDecoderLayer(nn.Module):
         wide = F.gelu(wide) if self.activation == "gelu" else F.relu(wide)
         return self.drop(self.linear2(self.drop(wide)))
 
-    def forward(self, tgt, memory, tgt_mask=None, memory_mask=None, tgt_key_padding_mask=None, memory_key_padding_mask=None):  # fmt: skip
+    def forward(
+        self, tgt, memory, tgt_mask=None, memory_mask=None, tgt_key_padding_mask=None, memory_key_padding_mask=None
+    ):
         x = tgt
         if self.norm_first:
             x = x + self.self_block(self.norm1(x), tgt_mask, tgt_key_padding_mask)
@@ -292,7 +315,7 @@ class Conv2d(nn.Module):
         rows = (image.shape[2] - far_y * (high - 1) - 1) // step_y + 1
         columns = (image.shape[3] - far_x * (wide - 1) - 1) // step_x + 1
         of_group = []
-        for group, (part, kernel) in enumerate(zip(image.chunk(self.groups, 1), self.weight.chunk(self.groups), strict=True)):
+        for part, kernel in zip(image.chunk(self.groups, 1), self.weight.chunk(self.groups), strict=True):
             total = 0.0
             for y in range(high):
                 for x in range(wide):
@@ -337,6 +360,14 @@ class LayerNorm(nn.Module):
 
 
 EVERY = (
-    LSTMCell, GRUCell, LSTM, GRU, MultiheadAttention, TransformerEncoderLayer, TransformerDecoderLayer, Conv2d,
-    Embedding, LayerNorm,
-)  # fmt: skip
+    LSTMCell,
+    GRUCell,
+    LSTM,
+    GRU,
+    MultiheadAttention,
+    TransformerEncoderLayer,
+    TransformerDecoderLayer,
+    Conv2d,
+    Embedding,
+    LayerNorm,
+)

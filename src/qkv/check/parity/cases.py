@@ -8,8 +8,16 @@ from qkv.check.parity.cases_recurrent import GRU, LSTM, GRUCell, LSTMCell
 CASES: dict[str, Case] = {
     case.name: case()
     for case in (
-        LSTMCell, GRUCell, LSTM, GRU, MultiheadAttention, TransformerEncoderLayer, TransformerDecoderLayer, Conv2d,
-        Embedding, LayerNorm,
+        LSTMCell,
+        GRUCell,
+        LSTM,
+        GRU,
+        MultiheadAttention,
+        TransformerEncoderLayer,
+        TransformerDecoderLayer,
+        Conv2d,
+        Embedding,
+        LayerNorm,
     )
-}  # fmt: skip
+}
 """The layers of `torch.nn` that are known by name."""

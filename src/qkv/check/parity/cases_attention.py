@@ -23,56 +23,123 @@ _ATTENTION = [
     Named("mask", "added is not None", "False", "a mask of numbers is ignored"),
     Named("mask", "scores + added", "scores - added", "a mask of numbers is subtracted"),
     Named("scale", f"/ {_WIDTH}", "", "scores are not scaled by 1 / sqrt(head_dim)"),
-    Named("scale", _WIDTH, f"({_WIDTH} * heads ** 0.5)", "scores are scaled by 1 / sqrt(embed_dim), not sqrt(head_dim)"),
+    Named(
+        "scale", _WIDTH, f"({_WIDTH} * heads ** 0.5)", "scores are scaled by 1 / sqrt(embed_dim), not sqrt(head_dim)"
+    ),
     Named("scale", f"/ {_WIDTH}", "/ q.shape[-1]", "scores are divided by head_dim, not by its root"),
     Named("scale", f"/ {_WIDTH}", f"* {_WIDTH}", "scores are multiplied by sqrt(head_dim)"),
     Named("scale", f"/ {_WIDTH}", "/ heads ** 0.5", "scores are divided by the root of the number of heads"),
     Named("scale", f"/ {_WIDTH}", "/ q.shape[-2] ** 0.5", "scores are divided by the root of the length"),
-    Named("heads", _SPLIT, "heads_in_turn(", "features are dealt out to heads in turn: (head_dim, heads), not (heads, head_dim)"),
-    Named("heads", _SPLIT, "heads_over_length(", "heads are split along the length: reshaped without moving an axis"),
-    Named("heads", "join_heads(", "joined_in_turn(", "heads are joined in turn: (head_dim, heads), not (heads, head_dim)"),
-    Named("heads", "join_heads(", "joined_over_length(", "heads are joined along the length: reshaped without moving an axis"),
-    *(
-        Named("projection", f"W_{a}.T + b_{a}, heads)\n    {c} =", f"W_{b}.T + b_{b}, heads)\n    {c} =", "")
-        for a, b, c in (("q", "k", "k"), ("q", "v", "k"), ("k", "q", "v"), ("k", "v", "v"))
+    Named(
+        "heads",
+        _SPLIT,
+        "heads_in_turn(",
+        "features are dealt out to heads in turn: (head_dim, heads), not (heads, head_dim)",
     ),
-    Named("projection", "query, key, value, W_q, W_k, W_v, b_q, b_k, b_v", "query, key, value, W_k, W_q, W_v, b_k, b_q, b_v", "queries and keys exchange their weights"),
-    Named("projection", "query, key, value, W_q, W_k, W_v, b_q, b_k, b_v", "query, key, value, W_q, W_v, W_k, b_q, b_v, b_k", "keys and values exchange their weights"),
-    Named("projection", "query, key, value, W_q, W_k, W_v, b_q, b_k, b_v", "query, key, value, W_v, W_k, W_q, b_v, b_k, b_q", "queries and values exchange their weights"),
-    Named("projection", "query, key, value, W_q, W_k, W_v, b_q, b_k, b_v", "query, key, value, W_k, W_v, W_q, b_k, b_v, b_q", "the weights of query, key and value are read in the order v, q, k"),
-    Named("projection", "query, key, value, W_q, W_k, W_v, b_q, b_k, b_v", "query, key, value, W_v, W_q, W_k, b_v, b_q, b_k", "the weights of query, key and value are read in the order k, v, q"),
+    Named("heads", _SPLIT, "heads_over_length(", "heads are split along the length: reshaped without moving an axis"),
+    Named(
+        "heads", "join_heads(", "joined_in_turn(", "heads are joined in turn: (head_dim, heads), not (heads, head_dim)"
+    ),
+    Named(
+        "heads",
+        "join_heads(",
+        "joined_over_length(",
+        "heads are joined along the length: reshaped without moving an axis",
+    ),
+    Named(
+        "projection",
+        "query, key, value, W_q, W_k, W_v, b_q, b_k, b_v",
+        "query, key, value, W_k, W_q, W_v, b_k, b_q, b_v",
+        "queries and keys exchange their weights",
+    ),
+    Named(
+        "projection",
+        "query, key, value, W_q, W_k, W_v, b_q, b_k, b_v",
+        "query, key, value, W_q, W_v, W_k, b_q, b_v, b_k",
+        "keys and values exchange their weights",
+    ),
+    Named(
+        "projection",
+        "query, key, value, W_q, W_k, W_v, b_q, b_k, b_v",
+        "query, key, value, W_v, W_k, W_q, b_v, b_k, b_q",
+        "queries and values exchange their weights",
+    ),
+    Named(
+        "projection",
+        "query, key, value, W_q, W_k, W_v, b_q, b_k, b_v",
+        "query, key, value, W_k, W_v, W_q, b_k, b_v, b_q",
+        "the weights of query, key and value are read in the order v, q, k",
+    ),
+    Named(
+        "projection",
+        "query, key, value, W_q, W_k, W_v, b_q, b_k, b_v",
+        "query, key, value, W_v, W_q, W_k, b_v, b_q, b_k",
+        "the weights of query, key and value are read in the order k, v, q",
+    ),
     Named("axis", "softmax(scores, -1)", "softmax(scores, -2)", "softmax runs over queries"),
     Named("axis", "softmax(scores, -1)", "softmax(scores, 1)", "softmax runs over heads"),
     Named("transposed", "W_o.T", "W_o", "out_proj.weight stands transposed"),
     *(Named("transposed", f"W_{one}.T", f"W_{one}", f"the weight of {one} stands transposed") for one in "qkv"),
     Named("transposed", "W_q.T", "W_q", "the weights of query, key and value stand transposed"),
-]  # fmt: skip
+]
 _NORM = [
-    Named("epsilon", "sqrt(variance + eps)", "(sqrt(variance) + eps)", "epsilon is added to the deviation, outside the root"),
-    *(Named("epsilon", "variance + eps", f"variance + {other}", f"epsilon is {other}") for other in (1e-12, 1e-8, 1e-6, 1e-5, 1e-3, 1e-7, 1e-4)),
-    Named("variance", "(x - mean).square().mean(axes, keepdim=True)", "x.var(axes, keepdim=True)", "the variance is the sample's: divided by n - 1"),
-    Named("variance", "(x - mean).square().mean(axes, keepdim=True)", "x.square().mean(axes, keepdim=True)", "the mean is not taken away in the variance"),
-    Named("variance", "(x - mean).square().mean(axes, keepdim=True)", "(x - mean).abs().mean(axes, keepdim=True).square()", "the mean deviation stands for the standard deviation"),
+    Named(
+        "epsilon",
+        "sqrt(variance + eps)",
+        "(sqrt(variance) + eps)",
+        "epsilon is added to the deviation, outside the root",
+    ),
+    *(
+        Named("epsilon", "variance + eps", f"variance + {other}", f"epsilon is {other}")
+        for other in (1e-12, 1e-8, 1e-6, 1e-5, 1e-3, 1e-7, 1e-4)
+    ),
+    Named(
+        "variance",
+        "(x - mean).square().mean(axes, keepdim=True)",
+        "x.var(axes, keepdim=True)",
+        "the variance is the sample's: divided by n - 1",
+    ),
+    Named(
+        "variance",
+        "(x - mean).square().mean(axes, keepdim=True)",
+        "x.square().mean(axes, keepdim=True)",
+        "the mean is not taken away in the variance",
+    ),
+    Named(
+        "variance",
+        "(x - mean).square().mean(axes, keepdim=True)",
+        "(x - mean).abs().mean(axes, keepdim=True).square()",
+        "the mean deviation stands for the standard deviation",
+    ),
     Named("variance", "sqrt(variance + eps)", "(variance + eps)", "divided by the variance, not by its root"),
-    Named("epsilon", "sqrt(variance + eps)", "(x.std(axes, keepdim=True) + eps)", "epsilon is added to the sample's deviation, outside the root"),
-]  # fmt: skip
-
-
-def _between(position: Any, *others: Any) -> bool:
-    return position in others
+    Named(
+        "epsilon",
+        "sqrt(variance + eps)",
+        "(x.std(axes, keepdim=True) + eps)",
+        "epsilon is added to the sample's deviation, outside the root",
+    ),
+]
 
 
 def _layer(blocks: Sequence[tuple[str, str, str, str, str]], last: str) -> list[Named]:
     """Norm order and residuals of a layer's blocks, each with its text after the norm and before it."""
     named = []
-    for name, past, call, made, norm in blocks:
+    for name, past, call, _, norm in blocks:
         post, pre = f"{norm}({past} + {call}({past}))", f"{past} + {call}({norm}({past}))"
         named += [
             Named("residual", f"{past} + {call}(", f"{call}(", f"{name} has no residual"),
-            Named("residual", pre, f"{norm}({past}) + {call}({norm}({past}))", f"the residual of {name} is taken after the norm"),
+            Named(
+                "residual",
+                pre,
+                f"{norm}({past}) + {call}({norm}({past}))",
+                f"the residual of {name} is taken after the norm",
+            ),
             Named("residual", post, f"{past} + {norm}({call}({past}))", f"the residual of {name} goes past the norm"),
-        ]  # fmt: skip
-    return named + [Named("norm", "\n    return " + last, f"\n    return {norm}({last})", f"{norm} stands at the end too") for *_, norm in blocks[-1:]]  # fmt: skip
+        ]
+    return named + [
+        Named("norm", "\n    return " + last, f"\n    return {norm}({last})", f"{norm} stands at the end too")
+        for *_, norm in blocks[-1:]
+    ]
 
 
 def _masks(given: Mapping[str, Any], left_out: str, padding: str) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -170,7 +237,7 @@ class MultiheadAttention(Case):
             Trial("padding", of_self, padding, real=real),
             Trial(
                 "a boolean mask and padding", of_self, {"attn_mask": mask["attn_mask"].triu(1), **padding}, real=real
-            ),  # fmt: skip
+            ),
             Trial("a mask of numbers", of_self, added),
             Trial("training, without dropout", of_self, training=True, drops=False),
             Trial("training self-attention, with dropout", of_self, training=True),
@@ -251,24 +318,53 @@ class _Layer(Case):
 
 
 _FEED = [
-    Named("activation", "activation(", f"{other}(", f"the feed-forward network has {other}, not the activation asked for")
+    Named(
+        "activation", "activation(", f"{other}(", f"the feed-forward network has {other}, not the activation asked for"
+    )
     for other in ACTIVATIONS
-]  # fmt: skip
+]
 _DROPS = [
-    Named("dropout", "inner = dropout(activation(x @ W_1.T + b_1), p, training)", "inner = activation(x @ W_1.T + b_1)", "no dropout inside the feed-forward network"),
-    Named("dropout", "inner = dropout(activation(x @ W_1.T + b_1), p, training)", "inner = activation(dropout(x @ W_1.T + b_1, p, training))", "dropout stands before the activation"),
-    Named("dropout", "return dropout(inner @ W_2.T + b_2, p, training)", "return inner @ W_2.T + b_2", "no dropout after the feed-forward network"),
+    Named(
+        "dropout",
+        "inner = dropout(activation(x @ W_1.T + b_1), p, training)",
+        "inner = activation(x @ W_1.T + b_1)",
+        "no dropout inside the feed-forward network",
+    ),
+    Named(
+        "dropout",
+        "inner = dropout(activation(x @ W_1.T + b_1), p, training)",
+        "inner = activation(dropout(x @ W_1.T + b_1, p, training))",
+        "dropout stands before the activation",
+    ),
+    Named(
+        "dropout",
+        "return dropout(inner @ W_2.T + b_2, p, training)",
+        "return inner @ W_2.T + b_2",
+        "no dropout after the feed-forward network",
+    ),
     Named("dropout", "return dropout(output, p, training)", "return output", "no dropout after attention"),
-    Named("dropout", "dropout(softmax(scores, -1), p, training)", "softmax(scores, -1)", "no dropout of attention weights"),
-    Named("dropout", "dropout(softmax(scores, -1), p, training)", "softmax(dropout(scores, p, training), -1)", "dropout of scores, not of weights"),
-]  # fmt: skip
+    Named(
+        "dropout", "dropout(softmax(scores, -1), p, training)", "softmax(scores, -1)", "no dropout of attention weights"
+    ),
+    Named(
+        "dropout",
+        "dropout(softmax(scores, -1), p, training)",
+        "softmax(dropout(scores, p, training), -1)",
+        "dropout of scores, not of weights",
+    ),
+]
 
 
 _ORDER = [
-    Named("norm order", "if norm_first", "if not norm_first", "norms stand before the blocks, not after them, or the other way round"),
+    Named(
+        "norm order",
+        "if norm_first",
+        "if not norm_first",
+        "norms stand before the blocks, not after them, or the other way round",
+    ),
     Named("norm order", "if norm_first", "if True", "norms stand before the blocks, whatever norm_first says"),
     Named("norm order", "if norm_first", "if False", "norms stand after the blocks, whatever norm_first says"),
-]  # fmt: skip
+]
 
 
 class TransformerEncoderLayer(_Layer):
@@ -289,11 +385,25 @@ class TransformerEncoderLayer(_Layer):
         ["encoder_layer", "multihead_attention", "layer_norm"],
         [
             *_ORDER,
-            *_layer([("self-attention", "src", "attend", "x", "norm1"), ("the feed-forward network", "x", "feed_forward", "y", "norm2")], "y"),
-            Named("residual", "x + feed_forward(", "src + feed_forward(", "the second residual comes from the layer's input"),
-            *_FEED, *_DROPS, *_ATTENTION, *_NORM,
+            *_layer(
+                [
+                    ("self-attention", "src", "attend", "x", "norm1"),
+                    ("the feed-forward network", "x", "feed_forward", "y", "norm2"),
+                ],
+                "y",
+            ),
+            Named(
+                "residual",
+                "x + feed_forward(",
+                "src + feed_forward(",
+                "the second residual comes from the layer's input",
+            ),
+            *_FEED,
+            *_DROPS,
+            *_ATTENTION,
+            *_NORM,
         ],
-    )  # fmt: skip
+    )
 
     def trials(self, sizes: Sizes, generator: torch.Generator) -> list[Trial]:
         batch, length, lengths = 3, 5, (4, 5, 2)
@@ -317,8 +427,10 @@ class TransformerEncoderLayer(_Layer):
         attention = tuple(_projections(state, "self_attn."))
         heads, options = sizes["nhead"], self.options(sizes)
         return {
-            "output": functions["encoder_layer"](inputs["src"], attention, ff, norms, heads, *options, masks, p, training)
-        }  # fmt: skip
+            "output": functions["encoder_layer"](
+                inputs["src"], attention, ff, norms, heads, *options, masks, p, training
+            )
+        }
 
 
 class TransformerDecoderLayer(_Layer):
@@ -345,12 +457,32 @@ class TransformerDecoderLayer(_Layer):
         ["decoder_layer", "multihead_attention", "layer_norm"],
         [
             *_ORDER,
-            *_layer([("self-attention", "tgt", "attend", "x", "norm1"), ("attention to the memory", "x", "attend_to_memory", "y", "norm2"), ("the feed-forward network", "y", "feed_forward", "z", "norm3")], "z"),
-            Named("operand", "multihead_attention(x, memory, memory,", "multihead_attention(x, x, x,", "attention to the memory attends to the target"),
-            Named("operand", "multihead_attention(x, memory, memory,", "multihead_attention(memory, x, x,", "the memory attends to the target"),
-            *_FEED, *_DROPS, *_ATTENTION, *_NORM,
+            *_layer(
+                [
+                    ("self-attention", "tgt", "attend", "x", "norm1"),
+                    ("attention to the memory", "x", "attend_to_memory", "y", "norm2"),
+                    ("the feed-forward network", "y", "feed_forward", "z", "norm3"),
+                ],
+                "z",
+            ),
+            Named(
+                "operand",
+                "multihead_attention(x, memory, memory,",
+                "multihead_attention(x, x, x,",
+                "attention to the memory attends to the target",
+            ),
+            Named(
+                "operand",
+                "multihead_attention(x, memory, memory,",
+                "multihead_attention(memory, x, x,",
+                "the memory attends to the target",
+            ),
+            *_FEED,
+            *_DROPS,
+            *_ATTENTION,
+            *_NORM,
         ],
-    )  # fmt: skip
+    )
 
     def trials(self, sizes: Sizes, generator: torch.Generator) -> list[Trial]:
         batch, length, keys, lengths = 3, 5, 7, (4, 5, 2)

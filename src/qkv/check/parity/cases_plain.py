@@ -1,4 +1,5 @@
 """The shipped cases of convolution, embedding and layer norm."""
+# ruff: noqa: ARG002 - what a case has no use for, another has
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,29 +39,109 @@ class Conv2d(Case):
         plain,
         ["conv2d"],
         [
-            Named("kernel", "weight.flatten(1)", "weight.flip(-1, -2).flatten(1)", "the kernel is turned round: convolution for correlation"),
-            Named("kernel", "weight.flatten(1)", "weight.flip(-1).flatten(1)", "the kernel is turned round from left to right"),
-            Named("kernel", "weight.flatten(1)", "weight.flip(-2).flatten(1)", "the kernel is turned round from top to bottom"),
-            Named("transposed", "weight.flatten(1)", "weight.mT.flatten(1)", "the kernel stands transposed: width for height"),
-            Named("stride", "padding, dilation, groups, mode):", "padding, dilation, groups, mode):\n    stride = (1, 1)", "stride is left out"),
-            Named("stride", "padding, dilation, groups, mode):", "padding, dilation, groups, mode):\n    stride = stride[::-1]", "the strides of height and width are exchanged"),
-            Named("stride", "padding, dilation, groups, mode):", "padding, dilation, groups, mode):\n    stride = (stride[0], stride[0])", "the stride of the height stands for both"),
-            Named("stride", "padding, dilation, groups, mode):", "padding, dilation, groups, mode):\n    stride = (stride[1], stride[1])", "the stride of the width stands for both"),
-            Named("stride", "padding, dilation, groups, mode):", "padding, dilation, groups, mode):\n    dilation = (1, 1)", "dilation is left out"),
-            Named("stride", "padding, dilation, groups, mode):", "padding, dilation, groups, mode):\n    dilation = dilation[::-1]", "the dilations of height and width are exchanged"),
-            Named("padding", "padding, dilation, groups, mode):", "padding, dilation, groups, mode):\n    padding = (0, 0)", "padding is left out"),
-            Named("padding", "padding, dilation, groups, mode):", "padding, dilation, groups, mode):\n    padding = padding[::-1]", "the paddings of height and width are exchanged"),
-            *(Named("padding", "mode=mode", f"mode='{mode}'", f"padding is {mode}") for mode in ("constant", "replicate", "reflect", "circular")),
-            Named("groups", "patches.unflatten(1, (groups, -1))", "patches.unflatten(1, (x.shape[1] // groups, groups, -1)).transpose(1, 2).flatten(2, 3)", "input channels are dealt out to groups in turn"),
-            Named("groups", "(kernels @ patches).flatten(1, 2)", "(kernels @ patches).transpose(1, 2).flatten(1, 2)", "output channels are taken from groups in turn"),
+            Named(
+                "kernel",
+                "weight.flatten(1)",
+                "weight.flip(-1, -2).flatten(1)",
+                "the kernel is turned round: convolution for correlation",
+            ),
+            Named(
+                "kernel",
+                "weight.flatten(1)",
+                "weight.flip(-1).flatten(1)",
+                "the kernel is turned round from left to right",
+            ),
+            Named(
+                "kernel",
+                "weight.flatten(1)",
+                "weight.flip(-2).flatten(1)",
+                "the kernel is turned round from top to bottom",
+            ),
+            Named(
+                "transposed",
+                "weight.flatten(1)",
+                "weight.mT.flatten(1)",
+                "the kernel stands transposed: width for height",
+            ),
+            Named(
+                "stride",
+                "padding, dilation, groups, mode):",
+                "padding, dilation, groups, mode):\n    stride = (1, 1)",
+                "stride is left out",
+            ),
+            Named(
+                "stride",
+                "padding, dilation, groups, mode):",
+                "padding, dilation, groups, mode):\n    stride = stride[::-1]",
+                "the strides of height and width are exchanged",
+            ),
+            Named(
+                "stride",
+                "padding, dilation, groups, mode):",
+                "padding, dilation, groups, mode):\n    stride = (stride[0], stride[0])",
+                "the stride of the height stands for both",
+            ),
+            Named(
+                "stride",
+                "padding, dilation, groups, mode):",
+                "padding, dilation, groups, mode):\n    stride = (stride[1], stride[1])",
+                "the stride of the width stands for both",
+            ),
+            Named(
+                "stride",
+                "padding, dilation, groups, mode):",
+                "padding, dilation, groups, mode):\n    dilation = (1, 1)",
+                "dilation is left out",
+            ),
+            Named(
+                "stride",
+                "padding, dilation, groups, mode):",
+                "padding, dilation, groups, mode):\n    dilation = dilation[::-1]",
+                "the dilations of height and width are exchanged",
+            ),
+            Named(
+                "padding",
+                "padding, dilation, groups, mode):",
+                "padding, dilation, groups, mode):\n    padding = (0, 0)",
+                "padding is left out",
+            ),
+            Named(
+                "padding",
+                "padding, dilation, groups, mode):",
+                "padding, dilation, groups, mode):\n    padding = padding[::-1]",
+                "the paddings of height and width are exchanged",
+            ),
+            *(
+                Named("padding", "mode=mode", f"mode='{mode}'", f"padding is {mode}")
+                for mode in ("constant", "replicate", "reflect", "circular")
+            ),
+            Named(
+                "groups",
+                "patches.unflatten(1, (groups, -1))",
+                "patches.unflatten(1, (x.shape[1] // groups, groups, -1)).transpose(1, 2).flatten(2, 3)",
+                "input channels are dealt out to groups in turn",
+            ),
+            Named(
+                "groups",
+                "(kernels @ patches).flatten(1, 2)",
+                "(kernels @ patches).transpose(1, 2).flatten(1, 2)",
+                "output channels are taken from groups in turn",
+            ),
         ],
-    )  # fmt: skip
+    )
     sizes = (
         {"in_channels": 3, "out_channels": 5, "kernel_size": (3, 3)},
         {"in_channels": 2, "out_channels": 3, "kernel_size": (2, 3), "stride": (2, 1), "padding": (1, 2)},
         {"in_channels": 4, "out_channels": 6, "kernel_size": (3, 2), "dilation": (1, 2), "groups": 2},
-        {"in_channels": 2, "out_channels": 2, "kernel_size": (3, 3), "padding": (1, 1), "padding_mode": "circular", "bias": False},
-    )  # fmt: skip
+        {
+            "in_channels": 2,
+            "out_channels": 2,
+            "kernel_size": (3, 3),
+            "padding": (1, 1),
+            "padding_mode": "circular",
+            "bias": False,
+        },
+    )
 
     def sizes_of(self, module: nn.Module) -> Sizes:
         names = (
@@ -105,16 +186,25 @@ class Embedding(Case):
         plain,
         ["embedding"],
         [
-            Named("scale", "return rows", "return rows * weight.shape[1] ** 0.5", "rows are scaled by sqrt(embedding_dim)"),
-            Named("scale", "return rows", "return rows / weight.shape[1] ** 0.5", "rows are scaled by 1 / sqrt(embedding_dim)"),
+            Named(
+                "scale", "return rows", "return rows * weight.shape[1] ** 0.5", "rows are scaled by sqrt(embedding_dim)"
+            ),
+            Named(
+                "scale",
+                "return rows",
+                "return rows / weight.shape[1] ** 0.5",
+                "rows are scaled by 1 / sqrt(embedding_dim)",
+            ),
             Named("padding", "rows.detach()", "0 * rows", "the row of padding gives zeros"),
             Named("padding", "if padding_idx is not None", "if False", "the row of padding gets a gradient"),
             Named("operand", "weight[index]", "weight[index - 1]", "rows are taken one too early"),
             Named("operand", "weight[index]", "weight[(index + 1) % len(weight)]", "rows are taken one too late"),
             Named("gradient", "weight[index]", "weight.detach()[index]", "no gradient arrives at the rows"),
-            Named("norm", "return rows", "return rows / rows.norm(dim=-1, keepdim=True)", "rows are made to have length 1"),
+            Named(
+                "norm", "return rows", "return rows / rows.norm(dim=-1, keepdim=True)", "rows are made to have length 1"
+            ),
         ],
-    )  # fmt: skip
+    )
     sizes = (
         {"num_embeddings": 11, "embedding_dim": 3},
         {"num_embeddings": 7, "embedding_dim": 5, "padding_idx": 2},

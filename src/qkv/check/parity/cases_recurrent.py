@@ -1,4 +1,5 @@
 """The shipped cases of recurrent cells and layers."""
+# ruff: noqa: ARG002 - what a case has no use for, another has
 
 from collections.abc import Mapping
 from itertools import permutations
@@ -53,12 +54,17 @@ _LAYERS = [
     Named("direction", "cat(outputs, -1)", "sum(outputs)", "the outputs of the directions are added"),
     Named("weight", "weights[k]", "weights[direction]", "every layer has the weights of the first"),
     Named("weight", "weights[k]", "weights[layer * directions]", "both directions have the weights of the first"),
-    Named("weight", "weights[k]", "weights[layer * directions + directions - 1 - direction]", "directions exchange weights"),
+    Named(
+        "weight",
+        "weights[k]",
+        "weights[layer * directions + directions - 1 - direction]",
+        "directions exchange weights",
+    ),
     Named("state", "h_0[k]", "h_0[0]", "every layer begins with the first one's h"),
     Named("state", "h_0[k]", "h_0[layer]", "directions begin with the h of a layer"),
     Named("state", "h_0[k]", "h_0[k] * 0", "every layer begins with h = 0"),
     Named("state", "h_0[k]", "h_0[layer * directions]", "both directions begin with the first one's h"),
-]  # fmt: skip
+]
 _OF_LSTM_LAYERS = [
     Named("state", "h_0[k], c_0[k]", "c_0[k], h_0[k]", "h and c are exchanged at the start"),
     Named("state", "h_0[k], c_0[k]", "h_0[k] * 0, c_0[k] * 0", "every layer begins with zeros"),
@@ -111,9 +117,13 @@ class LSTMCell(_Cell):
     forward_orders = (("input",), ("input", "hx"), ("input", "h", "c"))
     formula = Formula(recurrent, ["lstm_cell"], _LSTM)
     symbols = {  # noqa: RUF012 - cases are read only
-        "i": "the input gate i", "f": "the forget gate f", "g": "the candidate g", "o": "the output gate o",
-        "c_next": "the cell state c", "h_next": "the output h",
-    }  # fmt: skip
+        "i": "the input gate i",
+        "f": "the forget gate f",
+        "g": "the candidate g",
+        "o": "the output gate o",
+        "c_next": "the cell state c",
+        "h_next": "the output h",
+    }
 
     def arguments(self, trial: Trial, inputs: State) -> dict[str, Any]:
         both = {"hx": (inputs["h"], inputs["c"])} if "h" in inputs else {}
@@ -138,8 +148,11 @@ class GRUCell(_Cell):
     forward_orders = (("input",), ("input", "h"))
     formula = Formula(recurrent, ["gru_cell"], _GRU)
     symbols = {  # noqa: RUF012
-        "r": "the reset gate r", "z": "the update gate z", "n": "the candidate n", "h_next": "the output h",
-    }  # fmt: skip
+        "r": "the reset gate r",
+        "z": "the update gate z",
+        "n": "the candidate n",
+        "h_next": "the output h",
+    }
 
     def computed(self, functions: Mapping[str, Any], state: State, inputs: State, sizes: Sizes, trial: Trial) -> State:
         x = inputs["input"]
@@ -200,7 +213,9 @@ class _Layers(Case):
         if len(set(map(int, lengths))) > 1:  # each sequence for itself, then padded
             parts = []
             for k, length in enumerate(lengths):
-                own = {name: value[k : k + 1] if name == "input" else value[:, k : k + 1] for name, value in inputs.items()}  # fmt: skip
+                own = {
+                    name: value[k : k + 1] if name == "input" else value[:, k : k + 1] for name, value in inputs.items()
+                }
                 own["input"] = own["input"][:, : int(length)]
                 parts.append(self._whole(functions, state, own, sizes, trial))
             output = torch.nn.utils.rnn.pad_sequence([part["output"][0] for part in parts], batch_first=True)

@@ -15,7 +15,9 @@ from qkv.errors import NotFiniteError
 from qkv.types import Entry
 
 _TOLD = 20
-_LEAST = 1e-3  # arrays whose entries are smaller than this share of the largest are judged as if they had it: theirs is rounding
+_ALL = 1e300  # the error of what is not finite or of another shape
+# Arrays whose entries are all smaller than this share of the largest are judged as if they had it: they are rounding.
+_LEAST = 1e-3
 # What is allowed relative to the largest entry of an array, and how many times the reference's own rounding beside it.
 ALLOWED = {torch.float64: (1e-9, 0.0), torch.float32: (2e-5, 8.0), torch.bfloat16: (2e-2, 6.0)}
 
@@ -57,7 +59,7 @@ class Comparison:
     generator: torch.Generator
     switch: Switch
     exact: torch.dtype = torch.float64
-    cotangents: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    cotangents: dict[tuple[str, str, tuple[int, ...]], Tensor] = field(default_factory=dict)
     known: dict[str, Outputs] = field(default_factory=dict, repr=False)
     right: dict[str, Outputs] = field(default_factory=dict, repr=False)
 
@@ -97,7 +99,8 @@ class Comparison:
             outputs = {}
             for name, value in run(inputs, state).items():
                 real = trial.real.get(name)
-                outputs[name] = value if real is None else torch.where(_widened(real, value), value, 0.0)
+                fits = real is not None and value.shape[: real.dim()] == real.shape
+                outputs[name] = value if real is None or not fits else torch.where(_widened(real, value), value, 0.0)
             if not gradients:
                 return outputs
             total = sum((value * self._cotangent(trial, name, value)).sum() for name, value in outputs.items())
@@ -112,7 +115,7 @@ class Comparison:
         return {name: value.detach() for name, value in outputs.items()}
 
     def _cotangent(self, trial: Trial, name: str, value: Tensor) -> Tensor:
-        key = trial.name, name
+        key = trial.name, name, tuple(value.shape)
         if key not in self.cotangents:
             drawn = torch.randn(value.shape, generator=self.generator, dtype=torch.float64)
             self.cotangents[key] = drawn * 0.5 if name == "mean weights" else drawn
@@ -192,10 +195,12 @@ def _finding(
     if dtype == torch.float64 and tolerance is not None:
         relative = tolerance
     mine, his, best = (x.to(torch.float64).numpy() for x in arrays)
+    if mine.shape != best.shape:
+        return Finding(name, trial.name, sizes, dtype, _ALL, relative, np.full(best.shape, _ALL), [])
     size = max(float(np.abs(best).max(initial=0.0)), least) or 1.0
     own = float(np.abs(his - best).max(initial=0.0)) / size
     off = np.abs(mine - best) / size
-    off = np.where(np.isnan(off), np.inf, off)
+    off = np.where(np.isfinite(off), off, _ALL)
     off = np.where(np.isnan(mine) & np.isnan(best), 0.0, off)
     error = float(off.max(initial=0.0))
     allowed = relative + rounding * own
@@ -215,8 +220,10 @@ def _require_finite(mine: Outputs, his: Outputs, title: str) -> None:
         if name in his and not bool(torch.isfinite(value).all()) and bool(torch.isfinite(his[name]).all()):
             index = tuple(int(i) for i in (~torch.isfinite(value)).nonzero()[0])
             raise NotFiniteError(
-                f"{title} gives {name} that is not finite", expected="numbers, as the reference gives", got=f"{float(value[index])} at {list(index)}"
-            )  # fmt: skip
+                f"{title} gives {name} that is not finite",
+                expected="numbers, as the reference gives",
+                got=f"{float(value[index])} at {list(index)}",
+            )
 
 
 def same(ours: Mapping[str, Tensor], other: Mapping[str, Tensor], tolerance: float) -> bool:

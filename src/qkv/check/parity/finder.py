@@ -106,7 +106,9 @@ class _Finder:
             if len(right) == len(self.first.values):
                 if self._holds(variant):
                     return self._told([variant])
-                if all(one.agrees(variant, gradients=True) for one in self.asked if one.comparison is self.first.comparison):  # fmt: skip
+                if all(
+                    one.agrees(variant, gradients=True) for one in self.asked if one.comparison is self.first.comparison
+                ):
                     partly.append(variant)
             elif right > best:
                 bases.append(variant)

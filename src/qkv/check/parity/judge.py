@@ -81,7 +81,9 @@ def parity(
         report = check.report(_sizes(found, ours, theirs, sizes), bfloat16=bfloat16, tolerance=tolerance)
     if printed.getvalue():
         first = printed.getvalue().strip().split("\n")[0][:80]
-        report = replace(report, notes=[*report.notes, f"{title} prints; this is left out here (it began with {first!r})."])  # fmt: skip
+        report = replace(
+            report, notes=[*report.notes, f"{title} prints; this is left out here (it began with {first!r})."]
+        )
     return report
 
 
@@ -168,7 +170,8 @@ class _Check:
         found = self._cause(comparisons, findings, tolerance) if wrong else None
         asked = list(dict.fromkeys(trial.name for one in comparisons for trial in one.trials))
         self._note(
-            f"{len(comparisons)} size{'s' * (len(comparisons) > 1)}: {'; '.join(_told(one.sizes) for one in comparisons)}."
+            f"{len(comparisons)} size{'s' * (len(comparisons) > 1)}: "
+            f"{'; '.join(_told(one.sizes) for one in comparisons)}."
         )
         self._note(f"Asked: {'; '.join(asked)}. In {' and '.join(map(_precision, kinds))}.")
         return Parity(
@@ -248,7 +251,11 @@ class _Check:
 
     def _exact(self, one: Comparison) -> None:
         """float64, or float32 where ours runs only so."""
-        first = next(iter(mappings(one.ours.shapes, _shapes(one), self._kind)), None) if self.mapping is None else dict(self.mapping)  # fmt: skip
+        first = (
+            next(iter(mappings(one.ours.shapes, _shapes(one), self._kind)), None)
+            if self.mapping is None
+            else dict(self.mapping)
+        )
         if first is None:
             raise self._unmapped(one)
         one.ours.mapping = first
@@ -271,9 +278,15 @@ class _Check:
         """Finds the mapping, and in which layout sequences are, by what makes the first trial agree."""
         if self.mapping is not None:
             self._require_mapping(one)
-        candidates = [one.ours.mapping] if self.mapping is not None else list(
-            itertools.islice(mappings(one.ours.shapes, _shapes(one), self._kind), 1 if self.agreed is False else _TRIED)
-        )  # fmt: skip
+        candidates = (
+            [one.ours.mapping]
+            if self.mapping is not None
+            else list(
+                itertools.islice(
+                    mappings(one.ours.shapes, _shapes(one), self._kind), 1 if self.agreed is False else _TRIED
+                )
+            )
+        )
         trial = one.trials[0]
         right = one.reference(trial)
         first: Side | None = None
@@ -325,7 +338,10 @@ class _Check:
             if all(name in right and same({name: value}, right, _near(one)) for name, value in found.items()):
                 self._settled(one, side, trial)
                 if side.ways.allows:
-                    self._note(f"{self.title}: True in its mask means that a position may be attended to, the opposite of torch's.")  # fmt: skip
+                    self._note(
+                        f"{self.title}: True in its mask means that a position may be attended to, "
+                        "the opposite of torch's."
+                    )
                 return
         free = one.ours.masks_are_free(trial)
         tight = [side for side in works if free and not one.leaks(side, trial)]
@@ -360,8 +376,10 @@ class _Check:
             value = Rows(BLOCKS[self._kind], heads).value(text, one.state)
             if tuple(value.shape) != own[name]:
                 raise InputError(
-                    f"the mapping of {name} to {text!r} does not fit", expected=str(own[name]), got=str(tuple(value.shape))
-                )  # fmt: skip
+                    f"the mapping of {name} to {text!r} does not fit",
+                    expected=str(own[name]),
+                    got=str(tuple(value.shape)),
+                )
 
     def _unmapped(self, one: Comparison) -> InputError:
         mine = ", ".join(f"{name} {shape}" for name, shape in one.ours.shapes.items())

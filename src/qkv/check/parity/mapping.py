@@ -158,7 +158,16 @@ def _units(theirs: Shapes, kind: str) -> list[list[str]]:
     for name in theirs:
         tail = re.search(r"_l\d+(_reverse)?$", name)
         head = re.match(r"(.*?attn)\.", name)
-        units.setdefault(tail[0] if tail else head[1] if head else "" if kind != "plain" and _own_unit(name) else name.rpartition(".")[0], []).append(name)  # fmt: skip
+        units.setdefault(
+            tail[0]
+            if tail
+            else head[1]
+            if head
+            else ""
+            if kind != "plain" and _own_unit(name)
+            else name.rpartition(".")[0],
+            [],
+        ).append(name)
     return list(units.values())
 
 
@@ -207,10 +216,9 @@ def _matched(
     def fits(cluster: Sequence[str], unit: Sequence[str]) -> bool:
         return sum(math.prod(own[name]) for name in cluster) in _amounts(unit, theirs, kind)
 
-    found = []
-    for order in itertools.islice(itertools.permutations(range(len(units))), 5040):
-        if all(fits(cluster, units[place]) for cluster, place in zip(clusters, order, strict=True)):
-            found.append([(cluster, units[place]) for cluster, place in zip(clusters, order, strict=True)])
+    orders = itertools.islice(itertools.permutations(units), 5040)
+    paired = (list(zip(clusters, order, strict=True)) for order in orders)
+    found = [pairs for pairs in paired if all(fits(cluster, unit) for cluster, unit in pairs)]
     return sorted(found, key=lambda pairs: -sum(_alike(mine, unit) for mine, unit in pairs))[:48]
 
 

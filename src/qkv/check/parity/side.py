@@ -114,7 +114,8 @@ class Side:
 
     def _arranged(self, trial: Trial, values: dict[str, Any]) -> dict[str, Any]:
         """The values of a trial as this module wants them."""
-        assert self.case is not None and self.signature is not None
+        assert self.case is not None
+        assert self.signature is not None
         done: dict[int, Tensor] = {}  # what was one tensor stays one
         arranged: dict[str, Any] = {}
         for role, value in values.items():
@@ -181,6 +182,10 @@ class Side:
                     tensors = [other for other in tensors if other is not one]
                     break
         if not found and expected is not None:
+            name = self.case.outputs[0]
+            of_rank = [one for one in tensors if one.dim() == expected[name].dim()]
+            found = {name: of_rank[0]} if of_rank else {}  # of another size: wrong
+        if not found and expected is not None:
             wanted = ", ".join(f"{name} {tuple(value.shape)}" for name, value in expected.items())
             raise InputError(
                 f"{self.title} returns other shapes",
@@ -209,10 +214,10 @@ class Side:
             return False
         own = self.signature.roles
         return any(
-            full in trial.given and full in self.renamed
-            or padding in trial.given and (padding in self.renamed or padding not in own)
+            (full in trial.given and full in self.renamed)
+            or (padding in trial.given and (padding in self.renamed or padding not in own))
             for full, (padding, _) in self.case.masks.items()
-        )  # fmt: skip
+        )
 
     def other_ways(self, trial: Trial) -> Iterator["Side"]:
         """This module called in other ways that may be meant."""
@@ -269,7 +274,7 @@ def made(thing: Any, case: Case | None, sizes: dict[str, Any], title: str) -> Si
     elif case is None:
         module = guarded(title, lambda: thing(**sizes))
     else:
-        signature = Signature(thing, case.constructor, case.constructor_orders, f"{title}()", _adapter(title, case))
+        signature = Signature(thing, case.constructor, case.constructor_orders, f"{title}()", _adapter(case))
         lost = [name for name in sizes if name not in signature.roles and not signature.anything]
         if any(name not in case.soft and not _usual(case, name, sizes[name]) for name in lost):
             return None
@@ -286,7 +291,7 @@ def made(thing: Any, case: Case | None, sizes: dict[str, Any], title: str) -> Si
         raise InputTypeError(f"{title} makes no module", expected="a torch.nn.Module", got=type(module).__name__)
     if case is None:
         return Side(title, module, None, sizes, None)
-    own = Signature(module.forward, case.forward, case.forward_orders, f"{title}.forward", _adapter(title, case))
+    own = Signature(module.forward, case.forward, case.forward_orders, f"{title}.forward", _adapter(case))
     side = Side(title, module, case, sizes, own)
     first = getattr(module, "batch_first", getattr(getattr(module, "self_attn", None), "batch_first", None))
     if not isinstance(first, bool) and "batch_first" in sizes:
@@ -307,6 +312,6 @@ def _usual(case: Case, name: str, value: Any) -> bool:
     return name in usual and (usual[name] == value or (usual[name] is None and value is None))
 
 
-def _adapter(title: str, case: Case) -> str:
+def _adapter(case: Case) -> str:
     sizes = ", ".join(list(case.constructor)[:2])
     return f"a function in the file that makes it as the reference is made: def make({sizes}): return ..."
