@@ -266,7 +266,7 @@ class MultiheadAttention(Case):
 _LAYER_SIZES = roles(
     d_model="embed_dim dim width hidden_size hidden_dim model_dim d embed_size n_embd",
     nhead="num_heads heads n_heads n_head h nheads",
-    dim_feedforward="d_ff ff_dim ffn_dim mlp_dim d_ffn dim_ff hidden_ff feedforward_dim intermediate_size ff_hidden d_inner",
+    dim_feedforward="d_ff ff_dim ffn_dim mlp_dim d_ffn dim_ff feedforward_dim intermediate_size ff_hidden d_inner",
     dropout="p drop dropout_p dropout_rate",
     activation="act activation_fn hidden_act",
     layer_norm_eps="eps norm_eps",

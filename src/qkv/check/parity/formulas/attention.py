@@ -1,5 +1,5 @@
 """Attention, normalisation and Transformer layers: Vaswani et al. 2017, section 3; Ba et al. 2016, equation 4."""
-# ruff: noqa: N803, N806, RET504 - matrices are capitals; every result has a name that can be another's
+# ruff: noqa: N803, N806 - matrices are capitals; every result has a name that can be another's
 
 from torch import inf, softmax, sqrt
 

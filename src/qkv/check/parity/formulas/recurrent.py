@@ -1,5 +1,5 @@
 """LSTM and GRU: Hochreiter and Schmidhuber 1997 with forget gates, Cho et al. 2014 as torch and cuDNN have it."""
-# ruff: noqa: N803, N806, RET504 - matrices are capitals; every result has a name that can be another's
+# ruff: noqa: N806, RET504 - matrices are capitals; every result has a name that can be another's
 
 from torch import cat, sigmoid, stack, tanh
 
