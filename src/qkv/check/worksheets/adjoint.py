@@ -144,7 +144,7 @@ class Backward:
         if all(map(close, here, true)):
             return Judged(name, "correct")
         if all(map(close, here, target)):
-            return Judged(name, "carried", note="right for the adjoints claimed above it")
+            return Judged(name, "carried", note="It is right for the adjoints claimed above it")
         apart = [
             float((a - b).abs().max() / torch.maximum(a.abs().max(), b.abs().max()))
             for a, b in zip(here, target, strict=True)

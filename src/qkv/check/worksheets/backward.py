@@ -23,6 +23,7 @@ from qkv.errors import InputError
 
 _CHOICES = 4  # of sizes
 _TOLERANCE = 1e-8
+_CONSTANT = ("onehot", "distribution", "mask", "permutation")
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ class Problem:
 
     @property
     def constants(self) -> set[str]:
-        """Leaves that nobody asks the adjoint of: numbers, one-hot targets, masks."""
+        """Leaves that nobody asks the adjoint of: numbers, and what is given as a target, a mask or an order."""
         setting = self.setting
-        return {name for name in self.leaves if name in setting.values or setting.symbols[name].kind}
+        return {name for name in self.leaves if name in setting.values or setting.symbols[name].kind in _CONSTANT}
 
     @cached_property
     def shapes(self) -> Shapes:
