@@ -75,7 +75,7 @@ def test_a_refuted_comparison_gives_the_smallest_sizes():
     # At n = 1, m = 2: 3 n m = 6 against 2 n^2 + n m = 4.
     found = only(f"{HESSIAN}claim cost(forward) < cost(reverse) if m > n")
     assert found.notes == ["3 * n * m against 2 * n**2 + n * m: at n = 1, m = 2 it is 6 against 4."]
-    assert found.explanation == "It holds where m < n."
+    assert found.explanation == "it holds where m < n"
 
 
 def test_a_loose_bound_says_how_sizes_grow_apart():

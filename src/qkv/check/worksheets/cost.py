@@ -310,7 +310,7 @@ def judge(claim: Claim, scope: Scope) -> Verdict | None:
     return Verdict(
         "correct" if found.word in ("correct", "supported") else "wrong",
         cause=found.cause,
-        explanation=f"{found.explanation[:1].upper()}{found.explanation[1:]}." if found.explanation else "",
+        explanation=found.explanation,
         word=found.word,
         notes=[f"{found.told}."],
     )

@@ -256,7 +256,7 @@ def refuted(
         "wrong",
         entries=_entries(found),
         cause=why.cause if why else "",
-        explanation=_sentence(f"{why.told}.") if why else "",
+        explanation=why.told if why else "",
         word="refuted",
         notes=[told, *notes],
         facts={"instances": comparison.count, "deviation": comparison.deviation},

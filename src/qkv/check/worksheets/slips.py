@@ -173,7 +173,7 @@ def _condition(target: Target, left: ast.expr) -> Slip | None:
             symbols = {**target.setting.symbols, name: replace(one, kind="symmetric")}
             limited = Target(replace(target.setting, symbols=symbols), left, target.claimed, 1)
             if limited.met(target.claimed):
-                return Slip(f"only for symmetric {name}", f"it holds where {name} is symmetric, and only there")
+                return Slip(f"only for symmetric {name}", f"it holds where {name} is symmetric, and not for all {name}")
     return None
 
 
