@@ -107,6 +107,20 @@ def test_near_are_the_nearest_on_both_sides():
     assert counts.subsets == [s for size in range(4) for s in itertools.combinations(range(3), size)]
 
 
+def test_what_is_fitted_is_what_the_loss_depends_on():
+    # Of three words near it there are 1, 3, 3 and 1 subsets of 0, 1, 2 and 3: eight times three discounts, and where
+    # two or three share, 3 * 2 + 3 shares. Four places: 4 * (24 + 9). With no words near, three discounts a place.
+    rows = torch.randint(1, 7, (97, 4), generator=torch.Generator().manual_seed(0))
+    counts = NGramCounts(rows[:59], vocab=7)
+    assert counts.fitted == 132
+    assert NGramCounts(rows, vocab=7, reach=0).fitted == 12
+    before = counts.shares.detach().clone()
+    counts.fit(rows[59:])
+    moved = [set(range(2 * (len(subset) > 1) + (len(subset) > 2))) for subset in counts.subsets]
+    for place, index in itertools.product(range(4), range(8)):
+        assert set((counts.shares != before)[place, index].nonzero()[:, 0].tolist()) == moved[index]
+
+
 def test_what_cannot_be_counted():
     with pytest.raises(InputError, match=r"too many words to count\. Expected at most 55,108"):
         NGramCounts(torch.tensor([[1, 2, 3, 4]]), vocab=60_000)

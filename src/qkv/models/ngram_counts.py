@@ -60,6 +60,12 @@ class NGramCounts(nn.Module):
             for place, near in enumerate(self.near)
         ]
 
+    @property
+    def fitted(self) -> int:
+        """How many numbers `fit` finds: three discounts a subset, and shares where there are several to share among."""
+        shares = sum(len(subset) for subset in self.subsets if len(subset) > 1)
+        return len(self.near) * (3 * len(self.subsets) + shares)
+
     def forward(self, ids: Int64[Tensor, "batch n"], place: int) -> Float64[Tensor, " batch"]:
         """The probability of the word that stands in `place`, given the others of its row."""
         return self._probability(self._look_up(ids, place), place)

@@ -145,7 +145,7 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
         "rows": {part: len(getattr(grams, part)) for part in _PARTS},
         "seen": seen(grams),
         "test_data": _fingerprint(grams.test),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": model.fitted if isinstance(model, NGramCounts) else _size(model),
         **trained,
     }
     shown = report(
@@ -163,6 +163,10 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
 _PARTS = ("train", "valid", "test")
 
 
+def _size(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def _fit(
     model: nn.Module, config: MaskedConfig, grams: NGrams, folder: RunFolder, reporter: Reporter, *, other_threads: bool
 ) -> Json:
@@ -172,8 +176,7 @@ def _fit(
     training = NGramBatches(grams.train, batch_size=config.batch_size, seed=folder.seed, hide=hide)
     each = "each" if masked else "last"
     valid = NGramBatches(grams.valid, batch_size=_JUDGED_AT_ONCE, seed=0, hide=each, shuffle=False)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    reporter.say(f"{config.model} with {parameters:,} parameters; {len(training):,} batches an epoch")
+    reporter.say(f"{config.model} with {_size(model):,} parameters; {len(training):,} batches an epoch")
     at = fit(model, training, valid, config.fit, folder, other_threads=other_threads, on_progress=reporter.progress)
     return {
         "steps": at.step,
