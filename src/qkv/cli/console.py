@@ -49,6 +49,7 @@ check_app = App(
     help="Check mathematics: what is right, and where it first goes wrong.",
     help_epilogue="""Examples:
 
+  qkv check worksheet homework.md                          the first wrong step, and what follows from it\n
   qkv check gradients code.py:loss                         which entries are wrong, and why\n
   qkv check gradients model.py:Net --html report.html      with maps of where\n
   qkv check parity code.py:MyLSTMCell torch.nn.LSTMCell    a layer beside a reference\n

@@ -210,7 +210,7 @@ def sqrt(x: Value) -> Value:
 
 def sigmoid(x: Value) -> np.ndarray:
     """`1 / (1 + exp(-x))`."""
-    return 0.5 * (1 + np.tanh(floats(x) / 2))
+    return np.asarray(0.5 * (1 + np.tanh(floats(x) / 2)))
 
 
 def relu(x: Value) -> Value:
@@ -220,7 +220,7 @@ def relu(x: Value) -> Value:
 
 def tanh(x: Value) -> np.ndarray:
     """The hyperbolic tangent."""
-    return np.tanh(floats(x))
+    return np.asarray(np.tanh(floats(x)))
 
 
 def absolute(x: Value) -> Value:

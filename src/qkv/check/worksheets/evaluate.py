@@ -4,13 +4,13 @@ import ast
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from qkv.check.worksheets.arithmetic import AXES, FUNCTIONS, OPERATORS, fits, negative, shape_text, transpose, whole
-from qkv.check.worksheets.expressions import number
+from qkv.check.worksheets.expressions import scaled
 from qkv.check.worksheets.syntax import Let
 from qkv.check.worksheets.values import Exact, UnusableError, Value, objects
 from qkv.errors import unknown_name
@@ -47,7 +47,8 @@ class Evaluator:
         self.tick()
         match node:
             case ast.Constant():
-                return Exact.of(number(node))
+                numerator, denominator = scaled(node)
+                return Exact(objects([numerator], ()), denominator)
             case ast.Name(id=name):
                 return self._named(name)
             case ast.UnaryOp(op=ast.USub()):
@@ -90,6 +91,8 @@ class Evaluator:
         """A vector of numbers, or a matrix of rows."""
         if not node.elts:
             raise UnusableError("an empty list", expected="numbers in [ and ]")
+        if (numbers := _numbers(node.elts)) is not None:
+            return Exact(objects(numbers[0], fits((len(numbers[0]),))), numbers[1])
         rows = [self(entry) for entry in node.elts]
         shapes = [row.shape for row in rows]
         if len(set(shapes)) > 1:
@@ -167,6 +170,19 @@ class Evaluator:
             raise UnusableError(f"{function.name} calls functions more than {_DEPTH} deep")
         given = dict(zip(parameters, map(self, node.args), strict=True))
         return replace(self, values={**self.values, **given}, depth=self.depth + 1)(function.value)
+
+
+def _numbers(entries: Sequence[ast.expr]) -> tuple[list[int], int] | None:
+    """Numbers that stand in a list, over their common denominator; None where there is anything else."""
+    found = []
+    for entry in entries:
+        bare = entry.operand if isinstance(entry, ast.UnaryOp) and isinstance(entry.op, ast.USub) else entry
+        if not isinstance(bare, ast.Constant):
+            return None
+        numerator, denominator = scaled(bare)
+        found.append((numerator if bare is entry else -numerator, denominator))
+    common = max(denominator for _, denominator in found)  # powers of ten, so that each divides the largest
+    return [numerator * (common // denominator) for numerator, denominator in found], common
 
 
 def line(value: Value, which: str, place: int) -> Value:

@@ -5,6 +5,7 @@ so that whatever walks it later need not ask.
 """
 
 import ast
+import functools
 import keyword
 import re
 from collections.abc import Iterator, Sequence
@@ -129,27 +130,48 @@ def number(node: ast.Constant) -> Fraction:
     return Fraction(node.kind or str(node.value))
 
 
-def unit(node: ast.Constant) -> Fraction | None:
-    """One in the last place that was written, None for a whole number: 1/100 for 0.62.
+def unit(node: ast.Constant) -> float | None:
+    """One in the last place that was written, None for a whole number: 0.01 for 0.62.
 
     >>> unit(Source.of("1.50e-3").expression(Source.of("1.50e-3").tokens, 0))
-    Fraction(1, 100000)
+    1e-05
     """
+    decimals, is_whole = _decimals(node)
+    return None if is_whole else 10.0**-decimals
+
+
+def scaled(node: ast.Constant) -> tuple[int, int]:
+    """The number that was written as a whole numerator and a power of ten."""
+    mantissa = (node.kind or str(node.value)).lower().partition("e")[0].replace(".", "")
+    decimals, _ = _decimals(node)
+    return (int(mantissa), 10**decimals) if decimals >= 0 else (int(mantissa) * 10**-decimals, 1)
+
+
+def _decimals(node: ast.Constant) -> tuple[int, bool]:
+    """How many decimals the last digit that was written is, and whether it was a whole number without exponent."""
     mantissa, _, exponent = (node.kind or str(node.value)).lower().partition("e")
     _, point, decimals = mantissa.partition(".")
-    return Fraction(10) ** (int(exponent or 0) - len(decimals)) if point or exponent else None
+    return len(decimals) - int(exponent or 0), not (point or exponent)
 
 
 def names(node: ast.AST) -> set[str]:
     """The names in an expression but those of functions that it calls."""
-    called = {id(below.func) for below in parts(node) if isinstance(below, ast.Call)}
-    return {below.id for below in parts(node) if isinstance(below, ast.Name) and id(below) not in called}
+    return set(_said(node)[0])
 
 
 def calls(node: ast.AST) -> set[str]:
     """The names of the functions that an expression calls."""
-    functions = (below.func for below in parts(node) if isinstance(below, ast.Call))
-    return {function.id for function in functions if isinstance(function, ast.Name)}
+    return set(_said(node)[1])
+
+
+@functools.lru_cache(maxsize=8192)
+def _said(node: ast.AST) -> tuple[frozenset[str], frozenset[str]]:
+    """Names and functions; trees are never changed, so each is walked once."""
+    every = list(parts(node))
+    functions = [below.func for below in every if isinstance(below, ast.Call)]
+    called = {id(function) for function in functions}
+    found = (below.id for below in every if isinstance(below, ast.Name) and id(below) not in called)
+    return frozenset(found), frozenset(function.id for function in functions if isinstance(function, ast.Name))
 
 
 def parts(node: ast.AST) -> Iterator[ast.AST]:
@@ -157,10 +179,15 @@ def parts(node: ast.AST) -> Iterator[ast.AST]:
     waiting = [node]
     while waiting:
         node = waiting.pop()
-        if not isinstance(node, ast.Constant):
+        if not is_number(node):
             below = node.elts if isinstance(node, (ast.List, ast.Tuple)) else ast.iter_child_nodes(node)
-            waiting += [child for child in below if not isinstance(child, ast.Constant)]
+            waiting += [child for child in below if not is_number(child)]
             yield node
+
+
+def is_number(node: ast.AST) -> bool:
+    """Whether it is a number with or without a minus."""
+    return isinstance(node, ast.Constant) or (isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant))
 
 
 # -- tokens ------------------------------------------------------------------------------------------------------------

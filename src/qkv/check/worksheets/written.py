@@ -15,7 +15,7 @@ import numpy as np
 
 from qkv.check.worksheets.evaluate import Evaluator
 from qkv.check.worksheets.expressions import names, unit
-from qkv.check.worksheets.values import Exact, Value, floats, numbers
+from qkv.check.worksheets.values import Exact, Value, floats
 
 Agreement = Literal["right", "unit", "wrong"]
 _SAME = 1e-9
@@ -63,8 +63,8 @@ class Written:
         right = off <= np.where(np.isfinite(slack), stands + slack, 0.0)
         near = off <= np.where(whole, 0.0, self.units) + slack
         if exact and isinstance(self.value, Exact):
-            equal = [ours == theirs for ours, theirs in zip(numbers(self.value), numbers(truth), strict=True)]
-            right = np.where(whole, equal, right)
+            ours, theirs = self.value.numerators * truth.denominator, truth.numerators * self.value.denominator
+            right = np.where(whole, np.ravel(ours == theirs), right)
         return ["right" if r else "unit" if n else "wrong" for r, n in zip(right.tolist(), near.tolist(), strict=True)]
 
 
@@ -93,4 +93,4 @@ def _unit(leaf: ast.expr) -> float:
     if not isinstance(leaf, ast.Constant):
         return 0.0
     size = unit(leaf)
-    return math.nan if size is None else float(size)
+    return math.nan if size is None else size
