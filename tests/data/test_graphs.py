@@ -49,7 +49,7 @@ def test_tables_of_numbered_nodes(tmp_path, text: str):
     assert graph.numbered
 
 
-@pytest.mark.parametrize("text", ["source,target\nann,bob\ncy,bob\n", "ann\tbob\ncy\tbob\n"])
+@pytest.mark.parametrize("text", ["source,target\nann,bob\ncy,bob\n", "ann\tbob\ncy\tbob\n", '"ann","bob"\n"cy",bob\n'])
 def test_tables_of_named_nodes(tmp_path, text: str):
     (tmp_path / "edges.csv.gz").write_bytes(gzip.compress(text.encode()))
     graph = read_graph(tmp_path / "edges.csv.gz")
@@ -120,6 +120,7 @@ def test_published_sets_are_read(shared_data, monkeypatch):
     [
         ("id1,id2\n0,1\n0,-3\n", r"line 3: an edge of a node that cannot be there.*got -3"),
         ("0,1\n0,99999999999\n", r"line 2: an edge of a node that cannot be there.*got 99999999999"),
+        ("0,1\n0," + "9" * 5000 + "\n", r"line 2: an edge of a node that cannot be there.*got 999"),
         ("0,1\n0,4000000\n", r"a node numbered 4,000,000, where 3 are seen"),
         ("0,1\n0\n", "line 2: not an edge.*got '0'"),
         ("0,1\n,2\n", "line 2: not an edge"),

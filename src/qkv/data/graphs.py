@@ -1,5 +1,6 @@
 """Graphs as data: Zachary's karate club, and readers of edges, features and targets in open formats."""
 
+import csv
 import io
 import json
 import math
@@ -19,6 +20,7 @@ from qkv.files import open_bytes, read_text_lines, require_file
 
 MAX_NODES = 50_000_000
 """A file that numbers its nodes further is refused: every number up to the largest is a node."""
+_DIGITS = 12
 _SPARSE = 100  # so many times as many numbers as nodes are seen, and they are taken for names
 
 # Found by modularity (Brandes et al. 2008), as Kipf and Welling (2017, appendix A) colour them; as there, one member of
@@ -149,7 +151,7 @@ def _from_networkx(path: Path, reader: str) -> Graph:
     try:
         with open_bytes(path) as file:
             read = getattr(networkx, reader)(io.BytesIO(file.read()))
-    except (networkx.NetworkXException, ValueError, KeyError, TypeError, SyntaxError, AttributeError) as error:
+    except (networkx.NetworkXException, ValueError, LookupError, TypeError, SyntaxError, AttributeError) as error:
         raise DataError(f"not a file that {reader} reads ({error})", path=path) from error
     names = [str(node) for node in read.nodes]
     place = {node: number for number, node in enumerate(read.nodes)}
@@ -193,7 +195,7 @@ def _numbered(pairs: Sequence[tuple[str, str]], lines: Sequence[int], path: Path
     most = MAX_NODES if nodes is None else nodes
     for line, pair in zip(lines, pairs, strict=True):
         for end in pair:
-            if not (_is_number(end) and 0 <= int(end) < most):
+            if not (_is_number(end) and 0 <= _number(end) < most):
                 raise DataError(
                     "an edge of a node that cannot be there"
                     if nodes is None
@@ -234,7 +236,12 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             continue
         if first:
             mark, first = next((mark for mark in "\t,;" if mark in text), None), False
-        yield line, [field.strip() for field in text.split(mark)]
+        try:
+            quoted = mark is not None and '"' in text
+            fields = next(csv.reader([text], delimiter=mark)) if quoted else text.split(mark)  # pyright: ignore
+        except csv.Error as error:
+            raise DataError(f"not a row of a table ({error})", path=path, line=line) from error
+        yield line, [field.strip() for field in fields]
     if first:
         raise DataError("nothing but blank lines", path=path)
 
@@ -354,8 +361,13 @@ def _is_number(text: str) -> bool:
     return text.removeprefix("-").isdecimal()
 
 
+def _number(text: str) -> int:
+    """The number; of one that is longer than any node's, one that is too large as well."""
+    return int(text) if len(text) < _DIGITS else MAX_NODES
+
+
 def _is_node(name: str) -> bool:
-    return name.isdecimal() and int(name) < MAX_NODES
+    return name.isdecimal() and _number(name) < MAX_NODES
 
 
 def _finite(text: str) -> float | None:

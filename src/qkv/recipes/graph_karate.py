@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -124,13 +123,6 @@ def ways(graph: Graph, config: GraphConfig) -> list[Adjacency]:
     return [Adjacency.of(both, graph.nodes)]
 
 
-def layer_of(config: GraphConfig) -> Any:
-    """The convolution that a model's name stands for."""
-    if config.model in ("gcn", "conv", "gat"):
-        return config.model
-    raise InputError(f"--model {config.model} tells no classes", expected="gcn, conv or gat, for --task karate")
-
-
 def _taken(config: GraphConfig, graph: Graph) -> Tensor:
     """How much each node takes from each, targets by sources, where that does not hang on what was learned."""
     one = torch.eye(graph.nodes)
@@ -227,7 +219,8 @@ def _build(
     config: GraphConfig, graph: Graph, classes: Int64[np.ndarray, " nodes"], edges: Sequence[Adjacency]
 ) -> NodeClassifier:
     count = len(set(classes.tolist()))
-    return NodeClassifier(GraphNetwork(config.network, graph.nodes, count, layer_of(config), ways=len(edges)))
+    network = GraphNetwork(config.network, graph.nodes, count, config.model, ways=len(edges))  # pyright: ignore
+    return NodeClassifier(network)
 
 
 def _told(model: NodeClassifier, graph: Graph, edges: Sequence[Adjacency]) -> tuple[Int64[np.ndarray, " nodes"], Trace]:
