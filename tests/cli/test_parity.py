@@ -77,7 +77,7 @@ def test_a_reference_of_ones_own(qkv_cli, file):
         (["nowhere.py:Right", "torch.nn.LSTMCell"], "no such file"),
         (["{file}:Separate", "torch.nn.LSTMCell"], "could not be mapped"),
         (["{file}:Right", "torch.nn.LSTMCell", "--sizes", "3, 5"], "--sizes cannot be read"),
-        (["{file}:Right", "torch.nn.LSTMCell", "--sizes", "hidden_size=5"], "LSTMCell() raises TypeError"),
+        (["{file}:Right", "torch.nn.LSTMCell", "--sizes", "hidden_size=5"], "Right raises TypeError"),
         (["{file}:Right", "torch.nn.LSTMCell", "--map", "{broken}"], "not JSON"),
         (["{file}:Right", "torch.nn.Linear"], "not known what to call Right with"),
     ],

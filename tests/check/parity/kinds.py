@@ -303,4 +303,124 @@ OPEN: dict[str, Rules] = {
 }
 """The kinds that the finder was written with, and how each is planted."""
 
-RULES = OPEN
+
+_SEVERAL = "LSTM GRU"
+
+
+def _late(name: str, mask: str) -> tuple[str, Rule]:
+    """A mask that takes weights away instead of scores."""
+    softmax = "attention = torch.softmax(logits, dim=-1)"
+    given = f"{name} is not None and {name}.dtype == torch.bool"
+    late = f"{softmax}\n        attention = torch.where({mask}, 0.0, attention) if {given} else attention"
+    return _ATTENTION, ("TEXT", [(f"logits = torch.where({mask}, float('-inf'), logits)", "pass"), (softmax, late)])
+
+
+HELD: dict[str, Rules] = {
+    "another axis of a mean": [
+        ("LayerNorm", ("torch.mean(input, dim=axes, keepdim=True)", "torch.mean(input, dim=0, keepdim=True)")),
+        (
+            "LayerNorm",
+            ("torch.mean(torch.pow(A, 2), dim=axes, keepdim=True)", "torch.mean(torch.pow(A, 2), dim=0, keepdim=True)"),
+        ),
+        (
+            "LayerNorm",
+            ("torch.mean(torch.pow(A, 2), dim=axes, keepdim=True)", "torch.mean(torch.pow(A, 2), dim=1, keepdim=True)"),
+        ),
+    ],
+    "another epsilon": [("LayerNorm", ("self.eps", value)) for value in ("0.0", "1e-12", "1e-3", "self.eps * 2")],
+    "another operand": [
+        ("LSTMCell", ("torch.mul(in_gate, A)", "torch.mul(forget_gate, A)")),
+        ("LSTMCell", ("torch.mul(forget_gate, A)", "torch.mul(in_gate, A)")),
+        ("LSTMCell", ("torch.mul(out_gate, A)", "torch.mul(in_gate, A)")),
+        ("LSTMCell", ("torch.tanh(new_cell)", "torch.tanh(cell)")),
+        ("LSTMCell", ("torch.matmul(hidden, A)", "torch.matmul(cell, A)")),
+        ("GRUCell", ("reset * A", "update * A")),
+        ("GRUCell", ("update * hidden", "reset * hidden")),
+        (_ATTENTION, ("torch.einsum(A, queries, keys)", "torch.einsum(A, queries, values)")),
+        (_ATTENTION, ("torch.einsum(A, attention, values)", "torch.einsum(A, attention, keys)")),
+        ("LayerNorm", ("centred * A", "input * A")),
+    ],
+    "another stride": [
+        ("Conv2d", ("self.stride", "(1, 1)")),
+        ("Conv2d", ("self.stride", "self.stride[::-1]")),
+        ("Conv2d", ("self.stride", "(self.stride[0], self.stride[0])")),
+    ],
+    "bias left out": [("LSTMCell", (f"A + {x}{k}", "A")) for x in "bd" for k in "ifgo"]
+    + [("GRUCell", (f"A + {x}{k}", "A")) for x in "bd" for k in "rzn"]
+    + [
+        ("Conv2d", ("output + self.bias[A]", "output")),
+        ("LayerNorm", ("scaled + self.bias", "scaled")),
+        (_ATTENTION, ("F.linear(query, query_weight, query_bias)", "F.linear(query, query_weight)")),
+        (_ATTENTION, ("F.linear(value, value_weight, value_bias)", "F.linear(value, value_weight)")),
+        (_ATTENTION, ("self.out_proj(A)", "F.linear(A, self.out_proj.weight)")),
+    ],
+    "direction not reversed": [
+        (_SEVERAL, ("torch.flip(steps, [0]) if A else B", "B")),
+        (_SEVERAL, ("torch.flip(whole, [0]) if A else B", "B")),
+    ],
+    "dropout in evaluation": [(_LAYERS + " LSTM GRU", ("F.dropout(A, B, self.training)", "F.dropout(A, B, True)"))],
+    "epsilon outside the root": [
+        ("LayerNorm", ("torch.rsqrt(spread + self.eps)", "1 / (torch.sqrt(spread) + self.eps)")),
+        ("LayerNorm", ("torch.rsqrt(spread + self.eps)", "1 / (torch.std(input, dim=axes, keepdim=True) + self.eps)")),
+    ],
+    "groups interleaved": [
+        ("Conv2d", ("image.chunk(self.groups, 1)", "[image[:, k::self.groups] for k in range(self.groups)]")),
+        ("Conv2d", ("torch.cat(of_group, dim=1)", "torch.stack(of_group, dim=2).flatten(1, 2)")),
+    ],
+    "heads over the length": [
+        (
+            _ATTENTION,
+            (
+                "x.reshape(batch, length, self.num_heads, self.head_dim).permute(0, 2, 1, 3)",
+                "x.reshape(batch, self.num_heads, length, self.head_dim)",
+            ),
+        )
+    ],
+    "mask after softmax": [
+        _late("attn_mask", "attn_mask"),
+        _late("key_padding_mask", "key_padding_mask[:, None, None, :]"),
+    ],
+    "mean not taken away": [("LayerNorm", ("input - centre", "input"))],
+    "norm left out": [
+        (_LAYERS, ("self.norm1(A)", "A")),
+        (_LAYERS, ("self.norm2(A)", "A")),
+        (_LAYERS, ("self.norm3(A)", "A")),
+    ],
+    "reset before the product": [
+        ("GRUCell", ("reset * (torch.matmul(hidden, un.t()) + dn)", "torch.matmul(reset * hidden, un.t()) + dn")),
+        ("GRUCell", ("reset * (torch.matmul(hidden, un.t()) + dn)", "reset * torch.matmul(hidden, un.t()) + dn")),
+    ],
+    "row off by one": [
+        ("Embedding", ("input.flatten()", "(input.flatten() + 1) % table.shape[0]")),
+        ("Embedding", ("input.flatten()", "(input.flatten() - 1) % table.shape[0]")),
+    ],
+    "scale twice": [
+        (_ATTENTION, ("A / math.sqrt(self.head_dim)", "A / math.sqrt(self.head_dim) / math.sqrt(self.head_dim)")),
+        (_ATTENTION, ("torch.softmax(logits, dim=-1)", "torch.softmax(logits / math.sqrt(self.head_dim), dim=-1)")),
+    ],
+    "state not carried": [
+        ("LSTM", ("hidden, cell = self.step(x, hidden, cell, place)", "hidden, _ = self.step(x, hidden, cell, place)")),
+        (
+            "LSTM",
+            (
+                "hidden, cell = self.step(x, hidden, cell, place)",
+                "hidden, cell = self.step(x, first_hidden[which], cell, place)",
+            ),
+        ),
+        ("LSTM", ("first_hidden[which]", "first_hidden[0]")),
+        ("GRU", ("start[A]", "start[0]")),
+        (
+            "GRU",
+            ("hidden = self.step(x, hidden, A)", "hidden = self.step(x, start[layer * len(self.ends) + number], A)"),
+        ),
+    ],
+    "weights of another layer": [
+        ("LSTM", ("f'_l{layer}{end}'", "f'_l{max(layer, 1) if self.num_layers > 1 and layer else 0}{self.ends[0]}'")),
+        ("LSTM", ("self.step(x, hidden, cell, place)", "self.step(x, hidden, cell, place.replace('_reverse', ''))")),
+        ("GRU", ("self.step(x, hidden, A)", "self.step(x, hidden, A.replace('_reverse', ''))")),
+        ("LSTM", ("self.step(x, hidden, cell, place)", "self.step(x, hidden, cell, place.replace('_l2', '_l1'))")),
+    ],
+}
+"""The kinds that were planted only when the finder was finished."""
+
+RULES = OPEN | HELD

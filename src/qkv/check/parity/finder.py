@@ -70,11 +70,16 @@ class _Asked:
         )
 
 
-def cause(comparisons: Sequence[Comparison], tolerance: float) -> Cause:
-    """The cause of what is wrong in these comparisons, of which at least one has something wrong."""
+def cause(comparisons: Sequence[Comparison], tolerance: float, *, pairs: bool = True) -> Cause:
+    """The cause of what is wrong in these comparisons, of which at least one has something wrong.
+
+    Args:
+        tolerance: the error relative to an array's largest entry that is none.
+        pairs: whether two changes are tried where no single one explains it.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _Finder(comparisons, tolerance).cause()
+        return _Finder(comparisons, tolerance).cause(pairs=pairs)
 
 
 class _Finder:
@@ -91,7 +96,7 @@ class _Finder:
         drops = [one for one in self.asked if one.trial.drops and one.comparison.sizes.get("dropout")]
         self.only_drops = bool(wrong) and all(one in drops for one in wrong)
 
-    def cause(self) -> Cause:
+    def cause(self, *, pairs: bool) -> Cause:
         if not self.any_wrong:
             return Cause(
                 "other", "", "the formula of the case computes what the layer does, and the reference does not"
@@ -115,7 +120,7 @@ class _Finder:
             singles.append(variant)
             if time.monotonic() > until:
                 break
-        found = self._pair([*partly, *bases], singles)
+        found = self._pair([*partly, *bases], singles) if pairs else None
         if found is None and partly:
             told = self._told(partly[:1])
             sizes = ", ".join(f"{name}={value!r}" for name, value in self.first.comparison.sizes.items())

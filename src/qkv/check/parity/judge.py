@@ -197,15 +197,14 @@ class _Check:
         return made(self.ours, self.case, dict(sizes), self.title) is not None
 
     def _comparison(self, sizes: Mapping[str, Any]) -> Comparison | None:
+        trials = self._trials_of_arguments() if self.case is None else []
         ours = made(self.ours, self.case, dict(sizes), self.title)
         if ours is None:
             return None
         theirs = made(self.theirs, self.case, dict(ours.sizes), _name(self.theirs))
         if theirs is None:
             raise InputError(f"{_name(self.theirs)} cannot be made", expected=f"a layer that takes {_told(sizes)}")
-        if self.case is None:
-            trials = self._trials_of_arguments()
-        else:
+        if self.case is not None:
             every = self.case.trials(theirs.sizes, self.generator)
             trials = [one for one in every if ours.takes(one) and theirs.takes(one)]
             for one in every:
@@ -405,7 +404,7 @@ class _Check:
         else:
             rough = None
         near = max(tolerance or 0.0, _near(comparisons[0]))
-        found = cause(comparisons, near) if self.case is not None else Cause("other", "", "")
+        found = cause(comparisons, near, pairs=rough is None) if self.case is not None else Cause("other", "", "")
         if found.name != "other":
             return found
         return rough or replace(found, words=f"it first differs in {exact[0].name} ({exact[0].trial}); {_REST}")

@@ -167,7 +167,7 @@ class Side:
                 expected=f"{', '.join(self.case.outputs)}",
                 got=type(returned).__name__,
             )
-        tensors = [one for place, one in enumerate(tensors) if all(one is not other for other in tensors[:place])]
+        tensors = [one for place, one in enumerate(tensors) if not any(_equal(one, other) for other in tensors[:place])]
         found: Outputs = {}
         for name in self.case.outputs:
             if not tensors:
@@ -247,6 +247,11 @@ def _flat(value: Any) -> list[Tensor]:
     return [one for part in value for one in _flat(part)] if isinstance(value, (tuple, list)) else []
 
 
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether it is the same output once more, such as h beside (h, c)."""
+    return one is other or (one.shape == other.shape and torch.equal(one, other))
+
+
 def _fitted(value: Tensor, shape: Sequence[int]) -> Tensor | None:
     """The value if it has this shape, but for axes of size 1."""
     if tuple(value.shape) == tuple(shape):
@@ -292,6 +297,7 @@ def made(thing: Any, case: Case | None, sizes: dict[str, Any], title: str) -> Si
     if case is None:
         return Side(title, module, None, sizes, None)
     own = Signature(module.forward, case.forward, case.forward_orders, f"{title}.forward", _adapter(case))
+    own.part("hx", {"c": "h", "c_0": "h_0"})
     side = Side(title, module, case, sizes, own)
     first = getattr(module, "batch_first", getattr(getattr(module, "self_attn", None), "batch_first", None))
     if not isinstance(first, bool) and "batch_first" in sizes:

@@ -55,6 +55,16 @@ class Signature:
         """What it takes."""
         return set(self.role_of.values())
 
+    def part(self, whole: str, beside: Mapping[str, str]) -> None:
+        """What seemed to be a whole is one part of it where another part has an argument of its own.
+
+        Args:
+            beside: for each part that may stand alone the one that the whole then is.
+        """
+        for other, one in beside.items():
+            if {whole, other} <= self.roles and one not in self.roles:
+                self.role_of = {name: one if role == whole else role for name, role in self.role_of.items()}
+
     def lacks(self, values: Mapping[str, Any]) -> list[str]:
         """Its arguments that have to be given and that these values have nothing for."""
         return [name for name in self.required if self.role_of[name] not in values]

@@ -112,7 +112,7 @@ class Formula:
                 yield Variant(self, (Change(named.cause, _replacement(named.old, named.new), named.words),))
         for stage in (_less, _otherwise, _swapped, _more):
             for place, part in enumerate(self.parts):
-                for function, statement in _statements(part):
+                for function, statement in _statements(part.name, part.body):
                     for cause, old, new in stage(statement, known.get(function, {})):
                         path = _path(part, old)
                         if path is not None:
@@ -364,18 +364,15 @@ def _is_value(node: ast.expr) -> bool:
 Path = list[tuple[str, int | None]]
 
 
-def _statements(part: ast.FunctionDef) -> Iterator[tuple[str, ast.stmt]]:
+def _statements(name: str, body: Sequence[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
     """Every statement that computes something, those of functions inside among them, with its function's name."""
-    for one in [statement for name in ("body", "orelse") for statement in getattr(part, name, [])]:
+    for one in body:
         if isinstance(one, ast.FunctionDef):
-            yield from _statements(one)
-            continue
+            yield from _statements(one.name, one.body)
         if isinstance(one, (ast.Assign, ast.Return, ast.If, ast.Expr)):
-            yield part.name, one
+            yield name, one
         if isinstance(one, (ast.If, ast.For)):
-            inside: Any = ast.Module([*one.body, *one.orelse], [])
-            inside.name = part.name
-            yield from _statements(inside)
+            yield from _statements(name, [*one.body, *one.orelse])
 
 
 def _expressions(statement: ast.stmt) -> Iterator[ast.expr]:
@@ -432,7 +429,7 @@ def _difference(right: ast.FunctionDef, part: ast.FunctionDef) -> tuple[str, str
     lines, others = (ast.unparse(ast.fix_missing_locations(one)).splitlines() for one in (right, part))
     place = next((k for k, (a, b) in enumerate(zip(lines, others, strict=False)) if a != b), 0)
     stands = lines[place].strip()
-    return stands.split(" = ")[0] if " = " in stands else "result", stands, others[place].strip()
+    return stands.split(" = ")[0] if " = " in stands else "what it returns", stands, others[place].strip()
 
 
 def _filled(way: str, blank: ast.expr) -> Any:
