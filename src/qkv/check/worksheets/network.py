@@ -459,7 +459,7 @@ def judge(claim: Claim, scope: Scope) -> Verdict | None:
         case "refuted":
             from qkv.check.worksheets.network_causes import cause_of
 
-            cause = cause_of(question, [example.point for example in decision.counterexamples], scope.limit / 2)
+            cause = cause_of(question, [example.point for example in decision.counterexamples], scope.limit)
             notes = [f"Counterexample: {example}." for example in decision.counterexamples]
             name, words = (cause.name, cause.explanation) if cause else ("", "")
             return Verdict("wrong", word="refuted", cause=name, explanation=words, notes=notes, facts=facts)

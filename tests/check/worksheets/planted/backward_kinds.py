@@ -21,8 +21,8 @@ BACKWARD: dict[str, set[str]] = {
     "transpose left out": {"transposed matrix"},
 }
 NETWORK: dict[str, set[str]] = {
-    "a bias": {"bias"},
-    "a bound of the output": {"bound"},
+    "a bias": {"bias", "bound"},  # of the output: its bounds can make up for it, and the other way round
+    "a bound of the output": {"bound", "bias"},
     "a comparison strict, or not": {"strictness"},
     "a comparison turned round": {"comparison"},
     "a weight of the hidden layer": {"weight"},
