@@ -214,7 +214,10 @@ OPEN: dict[str, Rules] = {
         (_ATTENTION, ("torch.where(key_padding_mask[C], A, B)", "torch.where(key_padding_mask[C], B, A)")),
     ],
     "memory for itself": [
-        ("TransformerDecoderLayer", ("self.multihead_attn(x, memory, memory, A, B)", "self.multihead_attn(x, x, x)")),
+        (
+            "TransformerDecoderLayer",
+            ("self.multihead_attn(x, memory, memory, A, B)", "self.multihead_attn(x, x, x, A, B)"),
+        ),
         (
             "TransformerDecoderLayer",
             ("self.multihead_attn(x, memory, memory, A, B)", "self.multihead_attn(x, memory.flip(1), memory, A, B)"),

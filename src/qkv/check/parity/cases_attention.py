@@ -21,6 +21,12 @@ _ATTENTION = [
     Named("mask", "real is not None", "False", "padding is ignored"),
     Named("mask", "allowed is not None", "False", "the mask is ignored"),
     Named("mask", "added is not None", "False", "a mask of numbers is ignored"),
+    Named(
+        "mask",
+        "if added is not None:\n        scores = scores + added\n    if allowed is not None:",
+        "if False:",
+        "the mask is ignored",
+    ),
     Named("mask", "scores + added", "scores - added", "a mask of numbers is subtracted"),
     Named("scale", f"/ {_WIDTH}", "", "scores are not scaled by 1 / sqrt(head_dim)"),
     Named(

@@ -225,6 +225,8 @@ class _Check:
                 raise NotFiniteError(f"the parameter {name} holds NaN or infinity")
         theirs.mapping = {name: written(name) for name in state}
         one = Comparison(self.case, ours, theirs, theirs.sizes, trials, state, self.generator, self.switch)
+        if self.mapping is not None:
+            self._require_mapping(one)
         self._exact(one)
         self._map(one)
         for trial in list(one.trials):
@@ -275,8 +277,6 @@ class _Check:
 
     def _map(self, one: Comparison) -> None:
         """Finds the mapping, and in which layout sequences are, by what makes the first trial agree."""
-        if self.mapping is not None:
-            self._require_mapping(one)
         candidates = (
             [one.ours.mapping]
             if self.mapping is not None

@@ -176,10 +176,13 @@ def _own_unit(name: str) -> bool:
 
 
 def _amounts(unit: Sequence[str], theirs: Shapes, kind: str) -> set[int]:
-    """How many numbers a cluster that is this unit may have: biases may be one for two."""
+    """How many numbers a cluster that is this unit may have: biases may be one for two, or not there."""
     whole = sum(math.prod(theirs[name]) for name in unit)
     biases = [math.prod(theirs[name]) for name in unit if "bias" in name]
-    return {whole} | ({whole - biases[0], whole - sum(biases)} if biases else set()) if kind != "plain" else {whole}
+    if kind == "plain":
+        return {whole}
+    left_out = (some for count in range(len(biases) + 1) for some in itertools.combinations(biases, count))
+    return {whole - sum(some) for some in left_out}
 
 
 def _clusters(names: list[str], own: Shapes, amounts: Sequence[set[int]]) -> list[list[str]]:
@@ -342,8 +345,8 @@ def _of_attention(mine: list[str], unit: list[str], own: Shapes, theirs: Shapes)
         itertools.permutations(wanted),
         key=lambda order: -sum(_hint(name, label) for name, label in zip(singles, order, strict=True)),
     )
-    fused = ["qkv", "by_head", "".join] if 3 in sizes.values() else ["qkv"]
-    lies = ["qkv", "by_head", *("".join(lie) for lie in list(itertools.permutations("qkv"))[1:])] if fused[1:] else [""]
+    others = ["".join(lie) for lie in itertools.permutations("qkv")][1:]
+    lies = ["qkv", "by_head", *others] if 3 in sizes.values() else [""]
     for order, lie, turn in itertools.product(orders, lies, (False, True)):
         label_of = dict(zip(singles, order, strict=True))
         made = {}
