@@ -250,7 +250,7 @@ class LayerNorm(Case):
         x = normal(generator, 4, 3, *shape) + 0.7
         return [Trial("a batch", {"input": x}), Trial("training, small inputs", {"input": 0.01 * x}, training=True)]
 
-    def sizes_of(self, module: nn.Module) -> Sizes:
+    def sizes_of(self, module: Any) -> Sizes:
         found = {"normalized_shape": tuple(module.normalized_shape), "eps": module.eps}
         return found | {"elementwise_affine": module.elementwise_affine, "bias": module.bias is not None}
 

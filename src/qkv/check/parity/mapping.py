@@ -270,10 +270,12 @@ def _of_cell(mine: list[str], unit: list[str], own: Shapes, theirs: Shapes, labe
         if len(shape) == 1 and shape[0] in (units, count * units):
             found[name] = shape[0] == units, (), [False]
             continue
+        if len(shape) != 2:
+            return
         ways = [
-            (turned, rows == units, columns[across])
-            for turned, (rows, across) in ((False, shape), (True, shape[::-1]))
-            if len(shape) == 2 and rows in (units, count * units) and across in columns
+            (turned, shape[turned] == units, columns[shape[1 - turned]])
+            for turned in (False, True)
+            if shape[turned] in (units, count * units) and shape[1 - turned] in columns
         ]
         if not ways:
             return
