@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qkv.check.worksheets.arithmetic import FUNCTIONS
@@ -287,6 +287,7 @@ def spelled(rows: list[list[Fraction]]) -> str:
     return "[" + ", ".join("[" + ", ".join(f"{x.numerator}/{x.denominator}" for x in row) + "]" for row in rows) + "]"
 
 
+@settings(max_examples=20)
 @given(MATRICES, MATRICES)
 def test_rational_arithmetic_is_exact(a: list[list[Fraction]], b: list[list[Fraction]]):
     product = [[sum((a[i][k] * b[k][j] for k in range(3)), Fraction()) for j in range(3)] for i in range(3)]
@@ -296,6 +297,7 @@ def test_rational_arithmetic_is_exact(a: list[list[Fraction]], b: list[list[Frac
     assert found.fractions() == [number for row in third for number in row]
 
 
+@settings(max_examples=10)
 @given(MATRICES)
 def test_other_functions_of_rational_numbers_are_exact_too(a: list[list[Fraction]]):
     flat = [number for row in a for number in row]

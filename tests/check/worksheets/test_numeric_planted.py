@@ -1,6 +1,6 @@
 """Worksheets of numbers with mistakes planted by rule, and right ones written otherwise.
 
-The normal run judges every third of one mistake of each kind in each worksheet, and 20 right variants; by night it is
+The normal run judges every fourth of one mistake of each kind in each worksheet, and 10 right variants; by night it is
 twelve of each, and 300.
 """
 
@@ -19,7 +19,7 @@ from tests.check.worksheets.planted.numeric_kinds import KEPT_OUT, KINDS
 def judged(request) -> list[Said]:
     """What is said of mistakes of every kind."""
     planted = plants(RULES, each=request.param)
-    return [said(plant) for plant in (planted[::3] if request.param == 1 else planted)]
+    return [said(plant) for plant in (planted[::4] if request.param == 1 else planted)]
 
 
 def test_the_first_wrong_claim_is_located_in_all(judged):
@@ -33,11 +33,11 @@ def test_nine_causes_in_ten_are_called_right(judged):
 
 
 def test_nearly_every_kind_can_be_planted(judged):
-    assert len({one.plant.kind for one in judged}) >= 18
-    assert len(judged) >= 25
+    assert len({one.plant.kind for one in judged}) >= 15
+    assert len(judged) >= 18
 
 
-@pytest.mark.parametrize("count", [20, pytest.param(300, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("count", [10, pytest.param(300, marks=pytest.mark.nightly)])
 def test_right_worksheets_raise_no_alarm(count: int):
     alarms = []
     for name, text in variants(count):

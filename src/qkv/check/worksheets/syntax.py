@@ -19,7 +19,7 @@ with `=`; what follows `#` is a remark.
 >>> [type(statement).__name__ for statement in sheet.statements], sheet.statements[1].name
 (['Given', 'Claim'], 'c1')
 >>> parse("claim Y = = 3").statements[0]
-Unreadable(line=1, text='claim Y = = 3', column=11, expected='a value before =', salvaged=None)
+Unreadable(line=1, text='claim Y = = 3', column=10, expected='an expression', salvaged=None)
 """
 
 import ast
