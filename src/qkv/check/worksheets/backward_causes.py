@@ -78,7 +78,7 @@ def _whole(subject: Subject) -> Cause | None:
                 return Cause(
                     "missing path", f"{subject.name} is also used by {_listed(left_out)}: that part is missing"
                 )
-    for user in users:
+    for user in users if len(users) > 1 else ():
         if agrees(lambda k, user=user: subject.target[k] + subject.paths[k][user]):
             return Cause("path twice", f"the part that comes through {user} is counted twice")
     return None

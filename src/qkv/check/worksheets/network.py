@@ -445,6 +445,9 @@ def judge(claim: Claim, scope: Scope) -> Verdict | None:
     domains += [replace(domain, names=(name,)) for name, domain in scope.domains.items() if name in read]
     if not domains:
         return None
+    start = time.monotonic()
+    _z3()
+    scope.deadline += time.monotonic() - start  # z3 is loaded once, in some seconds
     try:
         question = _question(claim, domains, scope)
         scope.check_time()

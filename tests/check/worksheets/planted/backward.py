@@ -22,7 +22,8 @@ RULES: dict[str, list[tuple[str, str]]] = {
     ],
     "another operand of its shape": [
         (r"step\(u\)", "step(a1)"), (r"outer\(bar\(y\), x\)", "outer(bar(y), W4.T @ y)"), (r"@ K /", "@ Q /"),
-        (r"T @ Q /", "T @ K /"), (r"concat\(c1, c2\)", "concat(c1, u)"), (r"c1 \* \(1", "c2 * (1"), (r"W_Q\.T", "W_K.T"),
+        (r"T @ Q /", "T @ K /"), (r"concat\(c1, c2\)", "concat(c1, u)"), (r"c1 \* \(1", "c2 * (1"),
+        (r"W_Q\.T", "W_K.T"),
     ],
     "derivative left out": [(r" \* step\(u\)", ""), (r" \* c1 \* \(1 - c1\)", ""), (r" \* \(1 - H\*\*2\)", "")],
     "derivative of another function": [
@@ -35,7 +36,9 @@ RULES: dict[str, list[tuple[str, str]]] = {
         (r"(bar\(u\)) \+ ", r"\1 + \1 + "), (r" \+ (W4\.T @ bar\(y\))", r" + \1 + \1"),
         (r" \+ (bar\(V\) @ W_V\.T)", r" + \1 + \1"),
     ],
-    "sign of one term": [(r"(bar\(\w+\)|A \* bar\(A\)|\.T) \+ ", r"\1 - "), (r"p - t$", "p + t"), (r"\) - diag", ") + diag")],
+    "sign of one term": [
+        (r"(bar\(\w+\)|A \* bar\(A\)|\.T) \+ ", r"\1 - "), (r"p - t$", "p + t"), (r"\) - diag", ") + diag"),
+    ],
     "sum for mean": [(r" / n$", "")],
     "transpose left out": [(r"(\w|\))\.T @", r"\1 @"), (r"@ (\w+)\.T", r"@ \1")],
 }  # fmt: skip
