@@ -76,19 +76,19 @@ class Costs:
             return self._compared(links[0])
         first, *others = map(self.count, links)
         found = Costing("correct", "")
-        for other in others:
+        for node, other in zip(links[1:], others, strict=True):
             found = self._equal(first, other, what=_what(links[0]))
             if found.word != "correct":
-                return self._explained(found, links[0], first, other)
+                return self._explained(found, links[0], node, first, other)
         return found
 
-    def _explained(self, found: Costing, node: ast.expr, true: Count, claimed: Count) -> Costing:
-        """A wrong claim with what it is the right count of."""
+    def _explained(self, found: Costing, left: ast.expr, right: ast.expr, true: Count, claimed: Count) -> Costing:
+        """A wrong claim with what it is the right count of, or what would be right."""
         expression = None
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "cost":
-            expression = node.args[0]
-        wrong = Claimed(expression, true.size, claimed.size, true.order or claimed.order)
-        why = slip(self.setting, wrong, self.growth)
+        if isinstance(left, ast.Call) and isinstance(left.func, ast.Name) and left.func.id == "cost":
+            expression = left.args[0]
+        wrong = Claimed(expression, right, true.size, claimed.size, true.order or claimed.order)
+        why = slip(self.setting, wrong, self.growth, self._count_or_none)
         if why is None:
             return replace(found, cause="loose bound") if found.word == "loose" else found
         return replace(found, cause=why.cause, explanation=why.told)
@@ -100,6 +100,12 @@ class Costs:
                 raise InputError("O is of one sum", expected="such as O(n**2 + n * m)", got=ast.unparse(node))
             return Count(self._polynomial(node.args[0]), order=True)
         return Count(self._polynomial(node))
+
+    def _count_or_none(self, node: ast.expr) -> Size | None:
+        try:
+            return self.count(node).size
+        except InputError:
+            return None
 
     def _polynomial(self, node: ast.expr) -> Size:
         return sympy.expand(polynomial(node, self._counted))

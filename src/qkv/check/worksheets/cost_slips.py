@@ -5,7 +5,7 @@ Each is verified by counting again.
 
 import ast
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import sympy
@@ -14,7 +14,7 @@ from qkv.check.worksheets.algebra import Definition, Setting
 from qkv.check.worksheets.edited import exchanged, expressions
 from qkv.check.worksheets.orders import Growth, Size, symbol, written
 from qkv.check.worksheets.shapes import Shapes
-from qkv.check.worksheets.slips import Slip
+from qkv.check.worksheets.slips import Slip, factors, powers, signs
 from qkv.errors import InputError
 
 _LONGEST = 7  # factors of a product whose brackets are tried
@@ -26,33 +26,57 @@ class Claimed:
 
     Attributes:
         expression: what the cost is of; None where the claim is about something else.
+        node: the claimed side.
         true, size: the count, and what was claimed of it.
         order: whether as an order.
     """
 
     expression: ast.expr | None
+    node: ast.expr
     true: Size
     size: Size
     order: bool
 
 
-def slip(setting: Setting, claimed: Claimed, growth: Growth) -> Slip | None:
-    """Of what the claimed count is the right one; None where nothing is found."""
+def slip(setting: Setting, claimed: Claimed, growth: Growth, counted: Callable[[ast.expr], Size | None]) -> Slip | None:
+    """Of what the claimed count is the right one, or what would be right; None where nothing is found.
 
-    def met(count: Size) -> bool:
+    Args:
+        counted: what the other side of a claim comes to.
+    """
+
+    def met(count: Size, claim: Size) -> bool:
         if not claimed.order:
-            return sympy.expand(count - claimed.size) == 0
-        return growth.bounded(count, claimed.size) is None and growth.bounded(claimed.size, count) is None
+            return bool(sympy.expand(count - claim) == 0) or bool(sympy.simplify(count - claim) == 0)
+        return growth.bounded(count, claim) is None and growth.bounded(claim, count) is None
 
     for stage in (_brackets, _products_alone, _parts, _renamed, _powers):
         for cause, told, count in stage(setting, claimed):
-            if met(count):
+            if met(count, claimed.size):
                 return Slip(cause, told)
-    if not claimed.order:
-        ratio = sympy.simplify(claimed.size / claimed.true)
-        if ratio.is_number:
-            return Slip("factor", f"the claim is {ratio} times the count")
+    ratio = sympy.simplify(claimed.size / claimed.true)
+    if ratio.is_number:
+        return Slip("factor", f"the claim is {ratio} times the count")
+    for cause, node in _edits(setting, claimed.node):
+        count = counted(node)
+        if count is not None and met(claimed.true, count):
+            return Slip(cause, f"`{ast.unparse(node)}` would be right")
     return None
+
+
+def _edits(setting: Setting, tree: ast.expr) -> Iterator[tuple[str, ast.expr]]:
+    """Edits of the claimed side: signs, powers, numbers, one size for another."""
+    for stage in (signs, powers, _sizes, factors):
+        for node in expressions(tree):
+            for cause, new in stage(node, setting):
+                yield cause, exchanged(tree, node, new)
+
+
+def _sizes(node: ast.expr, setting: Setting) -> Iterator[tuple[str, ast.expr]]:
+    if isinstance(node, ast.Name):
+        for name in setting.sizes:
+            if name != node.id:
+                yield "another size", ast.Name(name, ast.Load())
 
 
 Found = Iterator[tuple[str, str, Size]]
@@ -85,10 +109,10 @@ def _chains(tree: ast.expr) -> Iterator[tuple[ast.expr, list[ast.expr]]]:
         if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.MatMult) or id(node) in inside:
             continue
         inside |= {id(part) for part in _products(node)}
-        factors = _factors(node)
-        if 2 < len(factors) <= _LONGEST:
+        chain = _chain(node)
+        if 2 < len(chain) <= _LONGEST:
             here = ast.unparse(node)
-            yield node, [other for other in _bracketed(factors) if ast.unparse(other) != here]
+            yield node, [other for other in _bracketed(chain) if ast.unparse(other) != here]
 
 
 def _products(node: ast.expr) -> Iterator[ast.expr]:
@@ -98,9 +122,9 @@ def _products(node: ast.expr) -> Iterator[ast.expr]:
         yield from _products(node.right)
 
 
-def _factors(node: ast.expr) -> list[ast.expr]:
+def _chain(node: ast.expr) -> list[ast.expr]:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
-        return _factors(node.left) + _factors(node.right)
+        return _chain(node.left) + _chain(node.right)
     return [node]
 
 

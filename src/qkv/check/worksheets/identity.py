@@ -81,7 +81,7 @@ class Identities:
     True
     >>> found = identities.compare(read("A @ B"), read("B @ A")).counterexample
     >>> str(found.at), found.left.tolist(), found.right.tolist()
-    ('n = 2', [[0.0, 0.0], [0.0, 0.0]], [[0.0, 1.0], [0.0, 0.0]])
+    ('n = 2', [[0.0, 0.0], [1.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]])
     """
 
     setting: Setting

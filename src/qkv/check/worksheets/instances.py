@@ -44,8 +44,8 @@ class Tensors(Algebra[Number]):
 
     >>> setting = Setting({"x": Symbol((ast.Name("n"),))})
     >>> at = Instance({"n": 2}, {"x": torch.tensor([1.0, 2.0], dtype=torch.float64)})
-    >>> Tensors(setting, at).evaluate(ast.parse("grad(sum(x**3), x)", mode="eval").body)
-    tensor([ 3., 12.], dtype=torch.float64)
+    >>> Tensors(setting, at).evaluate(ast.parse("grad(sum(x**3), x)", mode="eval").body).tolist()
+    [3.0, 12.0]
     """
 
     def __init__(self, setting: Setting, at: Instance):

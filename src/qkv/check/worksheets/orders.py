@@ -232,7 +232,7 @@ def written(size: Size, order: Sequence[str] = ()) -> str:
     """
     if not sympy.expand(size).is_polynomial():
         return str(sympy.simplify(size)).replace("**", "^").replace("*", " * ").replace("^", "**").replace("/", " / ")
-    names = sorted((str(name) for name in size.free_symbols), key=lambda name: (*order, name).index(name))
+    names = sorted((str(name) for name in size.free_symbols), key=lambda name: ((*order, name).index(name), name))
     parts = []
     for term, factor in sorted(_terms(size), key=lambda one: _rank(one[0], names)):
         powers = {str(base): power for base, power in term.as_powers_dict().items()}

@@ -20,7 +20,7 @@ from qkv.errors import InputError
 
 _TRIALS = 900  # edits tried
 _CLOSE = 1e-9
-_FACTORS = (2, 0.5, 4, 0.25, 3, 1 / 3, -2, -0.5)
+_FACTORS = (2, 0.5, 4, 0.25, 3, 1 / 3, 6, 1 / 6, -2, -0.5)
 _AXES = ("softmax", "log_softmax", "sum", "mean", "max", "min")
 _NOT_COMPUTED = (InputError, RuntimeError, IndexError, TypeError, ValueError)
 
@@ -120,7 +120,7 @@ def _repairs(target: Target) -> Iterator[Iterator[Repair]]:
     sizes = _sizes(target.setting)
     yield (Repair("mean", ast.BinOp(tree, op, size)) for size in sizes for op in (ast.Div(), ast.Mult()))
     for stage in (
-        _transposes, _orders, _signs, _axes, _scales, _means, _powers, _terms, _operands, _factors, _functions,
+        _transposes, _orders, signs, _axes, _scales, _means, powers, _terms, _operands, factors, _missing, _functions,
         _products,
     ):  # fmt: skip
         yield _everywhere(tree, lambda node, stage=stage: stage(node, target.setting))
@@ -153,8 +153,10 @@ def _pool(target: Target) -> Iterator[ast.expr]:
     """Numbers, parts of the claim, names, and products of two of them."""
     yield ast.Constant(1)
     parts = [node for node in expressions(target.claimed) if not isinstance(node, ast.Constant)]
-    parts += [ast.Name(name, ast.Load()) for name in _named(target.setting)]
-    parts = list({ast.unparse(part): part for part in parts}.values())[:14]
+    parts += _small_terms(target.setting)
+    parts = list({ast.unparse(part): part for part in parts}.values())[:10]
+    yield from (_call("diag", part) for part in parts)
+    yield from (_call("outer", *pair) for pair in itertools.product(parts, repeat=2))
     turned = [ast.Attribute(part, "T", ast.Load()) for part in parts if not isinstance(part, ast.Attribute)]
     yield from parts
     yield from turned
@@ -182,7 +184,7 @@ def _definition(target: Target, left: ast.expr) -> Slip | None:
     names = target.setting.reach(left, target.claimed) & target.setting.definitions.keys()
     for name in sorted(names):
         definition = target.setting.definitions[name]
-        for stage in (_transposes, _orders, _signs, _axes, _scales, _powers, _operands, _factors):
+        for stage in (_transposes, _orders, signs, _axes, _scales, powers, _operands, factors):
             for repair in _everywhere(definition.body, lambda node, stage=stage: stage(node, target.setting)):
                 setting = _with(target.setting, name, repair.node)
                 if _agree(setting, left, target):
@@ -235,7 +237,8 @@ def _orders(node: ast.expr, _: Setting) -> Found:
         yield "operands swapped", ast.Call(node.func, node.args[::-1], node.keywords)
 
 
-def _signs(node: ast.expr, _: Setting) -> Found:
+def signs(node: ast.expr, _: Setting) -> Found:
+    """Plus for minus."""
     if isinstance(node, ast.UnaryOp):
         yield "sign", node.operand
     if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Sub)):
@@ -284,7 +287,8 @@ def _means(node: ast.expr, setting: Setting) -> Found:
             yield "mean", ast.BinOp(node, ast.Mult(), size)
 
 
-def _powers(node: ast.expr, _: Setting) -> Found:
+def powers(node: ast.expr, _: Setting) -> Found:
+    """A power more or less."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
         yield "power", node.left
         for step in (1, -1):
@@ -308,16 +312,25 @@ def _operands(node: ast.expr, setting: Setting) -> Found:
                 yield "another operand", ast.Attribute(ast.Name(name, ast.Load()), "T", ast.Load())
 
 
-def _factors(node: ast.expr, _: Setting) -> Found:
+def factors(node: ast.expr, _: Setting) -> Found:
+    """Another number in front, or one side of a product."""
     if isinstance(node, ast.Constant):
         for number in (1, 2, 4, 3):
             yield "factor", ast.Constant(number)
     else:
-        for factor in _FACTORS[:4]:
+        for factor in _FACTORS[:8]:
             yield "factor", _times(factor, node)
     if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Mult, ast.MatMult)):
         yield "factor too many", node.right
         yield "factor too many", node.left
+
+
+def _missing(node: ast.expr, setting: Setting) -> Found:
+    """A name, or a function of one, that should be added or taken away."""
+    if isinstance(node, (ast.Name, ast.UnaryOp, ast.BinOp)):
+        for term in _small_terms(setting):
+            yield "term left out", ast.BinOp(node, ast.Add(), term)
+            yield "term left out", ast.BinOp(node, ast.Sub(), term)
 
 
 def _functions(node: ast.expr, _: Setting) -> Found:
@@ -353,6 +366,14 @@ def _sizes(setting: Setting) -> list[ast.expr]:
 def _named(setting: Setting) -> list[str]:
     """Names of matrices and vectors, defined ones too."""
     return [*setting.symbols, *setting.values, *(setting.definitions.keys() - set(functions(setting)))]
+
+
+def _small_terms(setting: Setting) -> list[ast.expr]:
+    """Names, and what the definitions behind a claim do to them entry by entry or row by row."""
+    named: list[ast.expr] = [ast.Name(name, ast.Load()) for name in _named(setting)]
+    called = set().union(*(calls_in(one.body) for one in setting.definitions.values()))
+    unary = ["softmax"] * bool(called & {"softmax", "log_softmax"}) + sorted(called & set(ELEMENTWISE))
+    return named + [_call(function, name) for function in unary for name in named]
 
 
 def _minus(node: ast.expr) -> ast.expr:
