@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from qkv.errors import InputError
-from qkv.train import compare
+from qkv.train import compare, estimate
 from qkv.types import Run
 
 
@@ -82,5 +82,11 @@ def test_draws_of_what_is_judged_are_one_group_and_their_seeds_count_once():
     assert group.estimate("mae").mean == 13.0
     assert group.estimate("mae").margin == pytest.approx(25.4124, abs=1e-4)
     assert group.estimate("mae").count == 2
+    for one in runs:
+        one.result["baselines"] = {"median": {"mae": one.metrics["mae"] + 1}}
+    assert group.baseline("median", "mae") == estimate([12.0, 16.0])
+    assert group.baseline("median", "r2") is None
+    (alone,) = compare(runs[:2]).groups  # two seeds of one draw: the baseline is the same, and has no spread
+    assert alone.baseline("median", "mae").mean == 11.0
     with pytest.raises(InputError, match="have the same seed"):
         compare([*runs, run("again", seed=1, split=1, metrics={"mae": 1.0})])

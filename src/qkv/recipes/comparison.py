@@ -43,10 +43,12 @@ def table(comparison: Comparison) -> Table:
         ]
         for group in comparison.groups
     ]
-    for name, scores in comparison.groups[0].runs[0].result.get("baselines", {}).items():
+    first = comparison.groups[0]
+    for name in first.runs[0].result.get("baselines", {}):
         if any(group.name == name for group in comparison.groups):
             continue
-        told = [f"{scores[metric]:.{_digits(metric)}f}" if metric in scores else None for metric in comparison.metrics]
+        scores = {metric: first.baseline(name, metric) for metric in comparison.metrics}
+        told = [None if score is None else f"{score:.{_digits(metric)}f}" for metric, score in scores.items()]
         rows.append([name, None, *told, *([None] * len(facts))])
     best: dict[str, _Best] = {metric: _BEST[metric] for metric in comparison.metrics if metric in _BEST}
     return Table(["", "seeds", *comparison.metrics, *(name for name, _, _ in facts.values())], rows, best=best)

@@ -25,11 +25,23 @@ class Group:
 
         Seeds of one draw are judged by the same, and so are not independent.
         """
+        return self._over([run.metrics[metric] for run in self.runs])
+
+    def baseline(self, name: str, metric: str) -> Estimate | None:
+        """That of a baseline that ran beside each; None where one has it not. Of one draw, that of the first seed."""
+        scores = [run.result.get("baselines", {}).get(name, {}).get(metric) for run in self.runs]
+        if None in scores:
+            return None
+        several = len({run.config.get(DRAWN) for run in self.runs}) > 1
+        return self._over(scores) if several else estimate(scores[:1])
+
+    def _over(self, values: Sequence[float]) -> Estimate:
+        """The estimate from a value a run."""
         by_draw = defaultdict(list)
-        for run in self.runs:
-            by_draw[run.config.get(DRAWN)].append(run.metrics[metric])
-        (first, *others) = by_draw.values()
-        return estimate([sum(values) / len(values) for values in (first, *others)] if others else first)
+        for run, value in zip(self.runs, values, strict=True):
+            by_draw[run.config.get(DRAWN)].append(value)
+        first, *others = by_draw.values()
+        return estimate([sum(each) / len(each) for each in (first, *others)] if others else first)
 
     def fact(self, name: str) -> Estimate:
         """The mean of a number that runs state beside their metrics, such as `parameters` or `seconds`."""
