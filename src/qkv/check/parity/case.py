@@ -34,6 +34,10 @@ class Trial:
     drops: bool = True
     real: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def dropped(self, p: float) -> float:
+        """The share that is dropped in this trial where a module trains."""
+        return p if self.drops else 0.0
+
 
 class Case:
     """A layer of `torch.nn` as it is checked."""

@@ -14,6 +14,22 @@ from qkv.check.parity.variants import Formula, Named
 
 _SPLIT = "split_heads("
 _WIDTH = "q.shape[-1] ** 0.5"
+_PADDED = """    if real is not None:
+        scores = scores.masked_fill(~real, -inf)
+    weights = dropout(softmax(scores, -1), p, training)"""
+_PADDED_LATE = """    weights = softmax(scores, -1)
+    if real is not None:
+        weights = weights.masked_fill(~real, 0)
+    weights = dropout(weights, p, training)"""
+_KEPT_OUT = f"""    if allowed is not None:
+        scores = scores.masked_fill(~allowed, -inf)
+{_PADDED}"""
+_TAKEN_AWAY = """    if real is not None:
+        scores = scores.masked_fill(~real, -inf)
+    weights = softmax(scores, -1)
+    if allowed is not None:
+        weights = weights.masked_fill(~allowed, 0)
+    weights = dropout(weights, p, training)"""
 _ATTENTION = [
     Named("mask", "~allowed", "allowed", "the mask has the opposite meaning: what it leaves out is attended to"),
     Named("mask", "~real", "real", "the padding mask has the opposite meaning: padding alone is attended to"),
@@ -82,6 +98,8 @@ _ATTENTION = [
         "query, key, value, W_v, W_q, W_k, b_v, b_q, b_k",
         "the weights of query, key and value are read in the order k, v, q",
     ),
+    Named("mask", _KEPT_OUT, _TAKEN_AWAY, "what the mask leaves out is taken away after softmax, not before"),
+    Named("mask", _PADDED, _PADDED_LATE, "padding is taken away after softmax, not before"),
     Named("axis", "softmax(scores, -1)", "softmax(scores, -2)", "softmax runs over queries"),
     Named("axis", "softmax(scores, -1)", "softmax(scores, 1)", "softmax runs over heads"),
     Named("transposed", "W_o.T", "W_o", "out_proj.weight stands transposed"),
@@ -89,6 +107,7 @@ _ATTENTION = [
     Named("transposed", "W_q.T", "W_q", "the weights of query, key and value stand transposed"),
 ]
 _NORM = [
+    Named("term", "mean = x.mean(axes, keepdim=True)", "mean = 0 * x", "the mean is not taken away"),
     Named(
         "epsilon",
         "sqrt(variance + eps)",
@@ -259,7 +278,7 @@ class MultiheadAttention(Case):
         query = inputs["query"]
         key, value = inputs.get("key", query), inputs.get("value", query)
         masks = _masks(trial.given, "attn_mask", "key_padding_mask")
-        p, training = sizes.get("dropout", 0.0), trial.training and trial.drops
+        p, training = trial.dropped(sizes.get("dropout", 0.0)), trial.training
         output, weights = functions["multihead_attention"](
             query, key, value, *_projections(state), sizes["num_heads"], *masks, p, training
         )
@@ -429,7 +448,7 @@ class TransformerEncoderLayer(_Layer):
     def computed(self, functions: Mapping[str, Any], state: State, inputs: State, sizes: Sizes, trial: Trial) -> State:
         ff, norms = self.parts(state, 2)
         masks = _masks(trial.given, "src_mask", "src_key_padding_mask")
-        p, training = sizes.get("dropout", 0.1), trial.training and trial.drops
+        p, training = trial.dropped(sizes.get("dropout", 0.1)), trial.training
         attention = tuple(_projections(state, "self_attn."))
         heads, options = sizes["nhead"], self.options(sizes)
         return {
@@ -513,7 +532,7 @@ class TransformerDecoderLayer(_Layer):
         ff, norms = self.parts(state, 3)
         masks = _masks(trial.given, "tgt_mask", "tgt_key_padding_mask")
         cross_masks = _masks(trial.given, "memory_mask", "memory_key_padding_mask")
-        p, training = sizes.get("dropout", 0.1), trial.training and trial.drops
+        p, training = trial.dropped(sizes.get("dropout", 0.1)), trial.training
         both = tuple(_projections(state, "self_attn.")), tuple(_projections(state, "multihead_attn."))
         heads, options = sizes["nhead"], self.options(sizes)
         return {

@@ -228,7 +228,7 @@ class _Layers(Case):
         directions = 2 if sizes.get("bidirectional") else 1
         zero = x.new_zeros(len(weights), len(x), sizes["hidden_size"])
         states = [inputs.get(f"{name[0]}_0", zero) for name in self.outputs[1:]]
-        p, training = sizes.get("dropout", 0.0), trial.training and trial.drops
+        p, training = trial.dropped(sizes.get("dropout", 0.0)), trial.training
         return dict(zip(self.outputs, functions[self.kind](x, *states, weights, directions, p, training), strict=True))
 
 
