@@ -9,7 +9,7 @@ from typing import Any
 
 from qkv import draw
 from qkv.check.worksheets.judge import Judgement, Line, judge
-from qkv.check.worksheets.syntax import Claim, Graph, Sheet, Statement, Unreadable, parse
+from qkv.check.worksheets.syntax import Claim, Given, Graph, Let, Sheet, Statement, Unreadable, parse
 from qkv.check.worksheets.verdict import Verdict as Finding
 from qkv.draw import MarkedLine, MarkedSheet, MarkedText, Table
 from qkv.draw.page import framed
@@ -128,7 +128,8 @@ class Worksheet:
     @property
     def points(self) -> tuple[float, float]:
         """Points reached, and those that could be."""
-        kinds: list[Verdict] = [line.verdict.kind for line in self.judgement.lines if line.verdict.kind != "undecided"]
+        counted = [line for line in self.judgement.lines if not isinstance(line.statement, Given | Let)]
+        kinds: list[Verdict] = [line.verdict.kind for line in counted if line.verdict.kind != "undecided"]
         return sum(self.credit.of(kind) for kind in kinds), self.credit.points * len(kinds)
 
     def document(self) -> Json:
@@ -279,7 +280,7 @@ def told(line: Line) -> list[str]:
     if verdict.cause:
         found.append(f"Likely cause: {verdict.cause}: {verdict.explanation}.")
     elif verdict.explanation:
-        found.append(f"{verdict.explanation.rstrip('.')}.")
+        found.append(verdict.explanation + "." * (not verdict.explanation.endswith(".")))
     return [*found, *verdict.notes]
 
 
