@@ -204,13 +204,14 @@ def _picture(attention: AttentionMap, *, solid: float = 0.8, dashed: float = 0.2
         for end, weight in zip(right, row, strict=True):
             if weight and weight >= dashed * largest:
                 pieces = 1 if weight >= solid * largest else 12
-                lines += [_stroke(60, y, span + 60, end, piece, pieces) for piece in range(pieces)]
+                lines += [_stroke((60.0, y), (span + 60.0, end), piece, pieces) for piece in range(pieces)]
     words = f"solid: at least {solid:g} of the row's largest weight; dashed: at least {dashed:g} of it"
     return [*lines, r"\end{picture}\end{center}", rf"{{\small {words}}}\par"]
 
 
-def _stroke(x: float, y: float, end_x: float, end_y: float, piece: int, pieces: int) -> str:
+def _stroke(start: tuple[float, float], end: tuple[float, float], piece: int, pieces: int) -> str:
     """One of so many dashes of a line, or all of it."""
-    start, end = piece / pieces, 1.0 if pieces == 1 else (piece + 0.55) / pieces
-    points = [(x + at * (end_x - x), y + at * (end_y - y)) for at in (start, (start + end) / 2, end)]
+    first, last = piece / pieces, 1.0 if pieces == 1 else (piece + 0.55) / pieces
+    (x, y), (end_x, end_y) = start, end
+    points = [(x + at * (end_x - x), y + at * (end_y - y)) for at in (first, (first + last) / 2, last)]
     return r"\qbezier" + "".join(f"({across:.1f},{up:.1f})" for across, up in points)

@@ -286,7 +286,7 @@ class _Rules:
         for one, other in ((g, factor), (factor, g)):
             if (level := _level(one)) is not None and same(self.shape(one), self.shape(other)):
                 return _times(level, other)
-        return _times(g, factor)
+        return _times(factor, g) if isinstance(factor, ast.Constant) else _times(g, factor)
 
     def _matmul(self, a: ast.expr, b: ast.expr) -> ast.expr:
         """`a @ b` with signs and divisors outside."""

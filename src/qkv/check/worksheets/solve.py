@@ -56,7 +56,7 @@ def solve(sheet: Sheet, *, title: str = "worksheet", dots: bool = False, seed: i
             raise InputError(f"line {statement.line}: {error}") from error
         parts += lines
         filled += answers
-    if not any(isinstance(part, Equation) and not part.minor for part in parts):
+    if not any(isinstance(part, Equation) and part.links for part in parts):  # what is given has none
         raise InputError("there is nothing to work out", expected="claims such as `claim Y = X @ X.T`, or a graph")
     return Solution(title, parts, "\n".join(filled))
 

@@ -16,7 +16,7 @@ RULES: dict[str, list[tuple[str, str]]] = {
     "a sign inside a derivative": [(r"\(1 - ", "(1 + ")],
     "all of the other sign": [(r"= (?!.* = )(.*)$", r"= -(\1)")],
     "another node's adjoint": [
-        (r"@ bar\(y\)", "@ bar(p)"), (r"= bar\(a1\)", "= bar(a2)"), (r"= bar\(a2\)$", "= bar(a1)"),
+        (r"3\.T @ bar\(y\)", "3.T @ bar(p)"), (r"= bar\(a1\)", "= bar(a2)"), (r"= bar\(a2\)$", "= bar(a1)"),
         (r"outer\(bar\(a1\)", "outer(bar(u)"), (r"outer\(bar\(a2\)", "outer(bar(c2)"), (r"@ bar\(Q\)", "@ bar(K)"),
         (r"@ bar\(K\)", "@ bar(Q)"), (r"= bar\(u\)$", "= bar(c2)"), (r"\* bar\(A\)", "* A"),
     ],
@@ -75,7 +75,7 @@ def planted() -> Iterator[Mistake]:
 def right() -> Iterator[str]:
     """The same sheets with claims spelled in other ways that are right."""
     ways = [
-        (r"outer\((bar\(\w+\)), (\w+)\)$", r"outer(\2, \1).T"), (r"= (\w+)\.T @ (bar\(\w\))$", r"= \2 @ \1"),
+        (r"outer\((bar\(\w+\)), (\w+)\)$", r"outer(\2, \1).T"), (r"= (\w+)\.T @ (bar\([a-z]\))$", r"= \2 @ \1"),
         (r"= (?!.* = )(.*)$", r"= (\1) * 1"), (r"= (?!.* = )(.*)$", r"= -(-(\1))"), (r"\(1 - c1\)", "sigmoid(-a1)"),
         (r"= (?!.* = )(.*)$", r"= (\1) / 2 + 0.5 * (\1)"), (r"bar\(a1\)$", "bar(b1) * 0 + bar(a1)"),
     ]  # fmt: skip
