@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -149,6 +150,26 @@ def test_small_pictures_show_and_choose_every_head(opened: Opened):
     colours = thumbs.nth(1).evaluate("""({ firstChild: canvas }) =>
         [canvas.width, canvas.height, ...canvas.getContext("2d").getImageData(0, 0, 2, 1).data]""")
     assert colours == [5, 3, 8, 48, 107, 255, 255, 255, 255, 255]
+
+
+def test_layers_are_counted_from_0_and_a_mean_over_them_is_none(browse: Callable[..., Page]):
+    other = replace(CROSS, layer="decoder.layers.1.multihead_attn")
+    mean = replace(AttentionMap.mean_of([CROSS, other]), layer="the mean of 2 layers")
+    opened = Opened(browse(attention_page([CROSS, other], title="t", heads=HEADS, figure=mean)))
+    lines = opened.page.locator(".heads .line > span")
+    assert lines.all_inner_texts() == ["0", "1", ""]
+    assert lines.nth(2).get_attribute("title") == "the mean of 2 layers"
+    layer = opened.page.locator("select.layer")
+    assert layer.evaluate("select => select.selectedOptions[0].text") == "the mean of 2 layers"
+    assert opened.page.locator(".table tr[aria-current=true]").count() == 0
+    opened.page.locator(".table tbody tr").nth(2).click()
+    assert layer.evaluate("select => select.selectedOptions[0].text") == "decoder.layers.1.multihead_attn"
+
+
+def test_the_layer_of_the_figure_is_shown_first(browse: Callable[..., Page]):
+    opened = Opened(browse(attention_page([CROSS, SELF], title="t", figure=SELF.mean())))
+    assert opened.page.locator("select.layer").input_value() == "1"
+    assert opened.page.locator(".heads .line > span").all_inner_texts() == ["0", "1"]
 
 
 def test_a_click_sorts_the_table_and_chooses_a_head(opened: Opened):

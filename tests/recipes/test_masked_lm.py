@@ -105,13 +105,14 @@ def test_a_run_leaves_scores_baselines_words_and_a_report(runs, model):
     assert "word for word" in page
     assert f"--model {model}" in page
     assert ("another task" in page) is (model == "causal")
-    assert ("Layer 1" in page) is (model == "transformer")
+    assert ("Layer 0" in page) is (model == "transformer")
     assert ("nearest in the embedding" in page) is (model not in ("counts", "unigram"))
     assert not (run.path / "state").exists()
 
 
 def test_what_is_learned_is_better_than_frequencies(runs):
     unigram = run_of(runs, "unigram").metrics["cross_entropy"]
+    assert run_of(runs, "unigram").result["parameters"] == 3 * 4  # of each place, and nothing that is never read
     assert run_of(runs, "counts").metrics["cross_entropy"] < unigram / 2
     for model in ("recurrent", "transformer", "causal"):
         assert run_of(runs, model).metrics["cross_entropy"] < unigram, model
@@ -239,7 +240,7 @@ def test_attention_of_one_head(runs):
     shown = masked_lm.show(run, f"Ben sees what {MASK}", layer=0, head=1)
     assert isinstance(shown, Shown)
     assert shown.figure.query_labels == ["Ben", "sees", "what", MASK]
-    assert shown.figure.weights.equal(shown.maps[1].head(1).weights)
+    assert shown.figure.weights.equal(shown.maps[0].head(1).weights)
     with pytest.raises(InputError, match="no layer 7"):
         masked_lm.show(run, f"Ben sees what {MASK}", layer=7)
     with pytest.raises(InputError, match="this model has no attention to show"):

@@ -83,7 +83,7 @@ def test_maps_fit_their_labels_and_sum_to_one(runs, name):
 @pytest.mark.parametrize("name", ["rnn-attention", "transformer"])
 def test_every_head_has_its_numbers(runs, name):
     shown = translate.show(runs[name], "deux trois sept")
-    heads = [(place, head) for place, one in enumerate(shown.maps) for head in range(one.heads) if place > 0]
+    heads = [(place, head) for place, one in enumerate(shown.maps) for head in range(one.heads)]
     assert [(row["layer"], row["head"]) for row in shown.heads] == heads
     for row in shown.heads:
         one = shown.maps[row["layer"]]
@@ -98,10 +98,15 @@ def test_the_figure_is_of_the_layer_and_head_asked_for(runs):
     heads = [translate.show(run, "deux trois", layer=0, head=head).figure.weights for head in (0, 1)]
     assert not torch.equal(*heads)
     torch.testing.assert_close(whole.figure.weights, sum(heads) / 2)
-    with pytest.raises(InputError, match=r"no layer 1\. Expected 0 to 0; got 1"):
-        translate.show(run, "deux", layer=1)
+    with pytest.raises(InputError, match=r"no layer 3\. Expected 0 to 2; got 3"):
+        translate.show(run, "deux", layer=3)
     with pytest.raises(InputError, match="no head 2 in decoder"):
         translate.show(run, "deux", head=2)
+    # One count for all maps, on the page, in its table and here: those of the encoder too.
+    for place, one in enumerate(translate.show(run, "deux trois").maps):
+        shown = translate.show(run, "deux trois", layer=place, head=0)
+        torch.testing.assert_close(shown.figure.weights, one.head(0).weights)
+        assert shown.figure.layer == one.layer
 
 
 def test_a_model_without_attention_has_nothing_to_show(runs):

@@ -22,7 +22,9 @@ def show(
     second: Annotated[str | None, Parameter(help="A second text, to be read with the first.")] = None,
     /,
     *,
-    layer: Annotated[int | None, Parameter(help="Attention of this layer alone, counted from 0.")] = None,
+    layer: Annotated[
+        int | None, Parameter(help="Attention of this layer alone, counted from 0 as on the page.")
+    ] = None,
     head: Annotated[int | None, Parameter(help="Attention of this head alone, counted from 0.")] = None,
     style: Annotated[str, Parameter(help="The figure: `matrix` or `lines`.")] = "matrix",
     solid: Annotated[float, Parameter(help="Lines are solid from this part of their row's largest weight.")] = 0.8,
@@ -79,7 +81,9 @@ def show(
         warnings.simplefilter("always")
         picture = draw.attention_png(figure, **look)
     people.print("\n".join(str(warning.message) for warning in warned), markup=False, end="\n" * bool(warned))
-    page = draw.attention_page(shown.maps, title=shown.title or shown.text, caption=shown.caption, heads=shown.heads)
+    page = draw.attention_page(
+        shown.maps, title=shown.title or shown.text, caption=shown.caption, heads=shown.heads, figure=shown.figure
+    )
     svg = draw.attention_svg(figure, **look)
     paths = _write(stem, {"page": page.encode(), "svg": svg.encode(), "png": picture})
     return answer({**read, **shown.document, "figures": paths, "heads": shown.heads}, shown.text, as_json=as_json)

@@ -63,6 +63,7 @@ def attention_page(
     title: str,
     caption: str = "",
     heads: Sequence[Mapping[str, object]] | None = None,
+    figure: AttentionMap | None = None,
 ) -> str:
     """Attention maps as one HTML page that needs no network: all heads at a glance, each as a matrix or as lines.
 
@@ -72,10 +73,12 @@ def attention_page(
     an overview by blocks takes its place, and the page says so.
 
     Args:
-        maps: one a layer.
+        maps: one a layer, counted from 0.
         title, caption: what stands above.
         heads: a table beside the maps, one row a head. `layer` is the place of its map or the map's own `layer`, and
             `head` its number; every other entry is a number or a text. Its columns sort, its rows choose their head.
+        figure: what is shown first, in place of the first map: its layer where `maps` has one of that name, and
+            otherwise (a mean over layers) itself, which is listed after them without a number.
 
     Raises:
         InputError: no map; one without cells or whose rows do not sum to one; a table that names what is not there;
@@ -89,7 +92,11 @@ def attention_page(
     """
     if not maps:
         raise InputError("there is no attention map to show", expected="at least one map", got="none")
-    packed, rounding = _packed_to_fit(maps)
+    names = [attention.layer for attention in maps]
+    apart = figure is not None and figure.layer not in names
+    first = 0 if figure is None else len(maps) if apart else names.index(figure.layer)
+    listed = [*maps, figure] if apart and figure is not None else maps
+    packed, rounding = _packed_to_fit(listed)
     worst = max(packed, key=lambda one: abs(one.row_sum - one.row_sum_was))
     if any(one.blocks for one in packed):
         caption = f"{caption} An overview: its cells are blocks of tokens.".lstrip()
@@ -102,10 +109,12 @@ def attention_page(
         "solid": SOLID,
         "dashed": DASHED,
         "maps": [one.fields for one in packed],
+        "first": first,
+        "layers": len(maps),
         "table": _table(heads, maps) if heads else None,
     }
-    figure = attention_svg(maps[0].mean()) if _longest(maps[:1]) <= _DRAWN else ""
-    return mounted(title, "viewer", "viewer", data, figure)
+    still = attention_svg(listed[first].mean()) if _longest([listed[first]]) <= _DRAWN else ""
+    return mounted(title, "viewer", "viewer", data, still)
 
 
 @renders("html", AttentionMap)

@@ -152,7 +152,7 @@ def _example(known: LanguageModel, grams: NGrams) -> list[Block]:
         blocks += [
             Figure(draw.attention_svg(shown.figure), "What each word attended to: the mean over layers and heads."),
             *(Figure(draw.attention_svg(one.mean()), f"Layer {number}, the mean over its heads.")
-              for number, one in enumerate(shown.maps[1:], 1)),
+              for number, one in enumerate(shown.maps)),
         ]  # fmt: skip
     return blocks
 

@@ -143,8 +143,7 @@ def predictions(known: LanguageModel, text: str, *, layer: int | None, head: int
         best = ", ".join(f"{one.word} {one.probability:.0%}" for one in found[:3])
         figure = attended(maps, layer=layer, head=head)
         caption = f"What each word of “{phrase}” attended to; in the place of the mask: {best}"
-        heads = [row for row in head_table([figure, *maps]) if row["layer"] > 0]  # the figure is no head but a mean
-        return Shown(told, [figure, *maps], figure, caption, document, heads, f"{phrase}: {best}")
+        return Shown(told, maps, figure, caption, document, head_table(maps), f"{phrase}: {best}")
     if layer is not None or head is not None:
         raise InputError("this model has no attention to show", expected="a run of transformer")
     chart = draw.bars([_bar(one) for one in found], x="probability")

@@ -254,11 +254,10 @@ class Translator:
         """
         translation, maps = self.attention(normalise_text(text, self.config.normalise))
         across = [map_ for map_ in maps if map_.kind == "cross"]
-        figure = attended(across, layer=layer, head=head)
-        rest = [map_ for map_ in maps if map_.kind != "cross"]
+        maps = [*across, *(map_ for map_ in maps if map_.kind != "cross")]
+        figure = attended(across if layer is None else maps, layer=layer, head=head)
         caption = f"What each token of “{translation}” attended to in “{text}”"
-        maps, end = [figure, *across, *rest], self.source.tokens([self.source.eos_id])
-        heads = [row for row in head_table(maps, end) if row["layer"] > 0]  # the figure is no head but a mean
+        heads = head_table(maps, self.source.tokens([self.source.eos_id]))
         return Shown(translation, maps, figure, caption, {"prediction": translation}, heads)
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:

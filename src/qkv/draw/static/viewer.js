@@ -420,12 +420,13 @@ function tabulate(root, { columns, rows }, choose) {
 }
 
 export async function mount(root, data) {
-  const unpacked = [await unpack(data.maps[0])]; // by layer; the others follow once the first is drawn
+  const unpacked = []; // by layer; the others follow once the one shown first is drawn
+  unpacked[data.first] = await unpack(data.maps[data.first]);
   root.innerHTML = TEMPLATE;
   const find = (selector) => root.querySelector(selector);
   const [base, cursor, plot, stage] = [".base", ".cursor", ".plot", ".stage"].map(find);
   const [layers, heads, slider] = [".layer", ".head", ".threshold"].map(find);
-  const state = { layer: 0, head: -1, view: "matrix", query: null, key: null };
+  const state = { layer: data.first, head: -1, view: "matrix", query: null, key: null };
   const threshold = { matrix: 0, lines: data.dashed };
   const thumbs = []; // every head in small, in the order of layers
   let view, rows, most, colours, drawnFor, pen;
@@ -513,7 +514,8 @@ export async function mount(root, data) {
 
   /** A row of small pictures, one a head of this layer. */
   function addThumbs(layer) {
-    const line = element("div", "line", Object.assign(element("span", "", layer), { title: data.maps[layer].layer }));
+    const number = element("span", "", layer < data.layers ? layer : ""); // a mean over layers is none
+    const line = element("div", "line", Object.assign(number, { title: data.maps[layer].layer }));
     for (let head = 0; head < data.maps[layer].heads; head++) {
       const small = inSmall(weightsOf(unpacked[layer], head));
       const canvas = Object.assign(element("canvas", ""), { width: small[0].length, height: small.length });
