@@ -294,7 +294,7 @@ def powers(node: ast.expr, _: Setting) -> Found:
         for step in (1, -1):
             yield "power", ast.BinOp(node.left, ast.Pow(), ast.BinOp(node.right, ast.Add(), ast.Constant(step)))
     elif not isinstance(node, ast.Constant):
-        yield "power", ast.BinOp(node, ast.Pow(), ast.Constant(2))
+        yield from (("power", ast.BinOp(node, ast.Pow(), ast.Constant(exponent))) for exponent in (2, 3, 4))
 
 
 def _terms(node: ast.expr, _: Setting) -> Found:
