@@ -93,7 +93,9 @@ class _Finder:
         wrong = by_values or [one for one in self.asked if not one.agrees(right, gradients=True)]
         self.first = wrong[0] if wrong else self.asked[0]
         self.any_wrong = bool(wrong)
-        drops = [one for one in self.asked if one.trial.drops and one.comparison.sizes.get("dropout")]
+        drops = [
+            one for one in self.asked if one.trial.training and one.trial.drops and one.comparison.sizes.get("dropout")
+        ]
         self.only_drops = bool(wrong) and all(one in drops for one in wrong)
 
     def cause(self, *, pairs: bool) -> Cause:
