@@ -7,6 +7,7 @@ from qkv.check import gradients
 
 RNG = np.random.default_rng(1)
 X, T = RNG.normal(size=(7, 3)), RNG.normal(size=(7, 2))
+ROWS = np.array([0, 2, 2, 1, 0, 2, 0])
 PARAMETERS = {"w": RNG.normal(size=(3, 5)), "b": RNG.normal(size=5), "v": RNG.normal(size=(5, 2))}
 
 
@@ -55,6 +56,18 @@ def no_sum(parameters):
     return loss, {"w": X.T @ dz, "b": db, "v": h.T @ d_error}
 
 
+def scattered_twice(parameters):
+    w, b, v = parameters["w"], parameters["b"], parameters["v"]
+    h = sigmoid(w[ROWS] + b)
+    error = h @ v - T
+    loss = (error**2).mean()
+    d_error = 2 * error / error.size
+    dz = d_error @ v.T * (h * (1 - h))
+    d_w = np.zeros_like(w)
+    np.add.at(d_w, ROWS, 2 * dz)
+    return loss, {"w": d_w, "b": dz.sum(axis=0), "v": h.T @ d_error}
+
+
 @pytest.mark.parametrize(
     ("function", "wrong", "cause", "line"),
     [
@@ -62,6 +75,7 @@ def no_sum(parameters):
         (half_slope, ["w", "b"], "derivative", "dz = d_error @ v.T * h"),
         (no_mean, ["w", "b", "v"], "factor", "d_error = 2 * error"),
         (no_sum, ["b"], "mean", "db = dz.mean(axis=0)"),
+        (scattered_twice, ["w"], "factor", "np.add.at(d_w, ROWS, 2 * dz)"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

@@ -48,6 +48,15 @@ def test_kinks(distance: float):
         assert slope.value == pytest.approx(-np.sign(distance))
 
 
+def test_a_slope_beside_a_kink_is_measured_by_smaller_steps():
+    """Of |x - 0.7| from 0.0004 away, on which the first steps, of about 0.002, stand on both sides."""
+    point = Point(lambda p: abs(float(p["x"][0]) - 0.7004), X)
+    assert abs(point.entry("x", (0,)).value + 1) > 0.1
+    assert point.entry_beside_kinks("x", (0,)).value == pytest.approx(-1)
+    smooth = Point(lambda p: float(np.sin(p["x"]).sum()), X)
+    assert smooth.entry_beside_kinks("x", (0,)) == smooth.entry("x", (0,))
+
+
 def test_noise_is_measured():
     """A loss that is rounded to float32 tells slopes to about the two thirds power of that."""
     point = Point(lambda p: float(np.float32(np.sin(p["x"]).sum())), X)

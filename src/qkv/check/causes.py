@@ -156,7 +156,7 @@ class _Detective:
         claimed = np.asarray(evidence.claimed[name], np.float64)
         true = np.full(claimed.shape, np.nan)
         for index in _measured(claimed.shape, entries):
-            true[index] = evidence.point.entry(name, index).value
+            true[index] = evidence.point.entry_beside_kinks(name, index).value
         return Pair(name, claimed, true, evidence)
 
     # -- trials that change parameters -------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ class _Detective:
         given = self.gradients(parameters)[name]
         if given is None or not np.isfinite(point.value):
             return None
-        slopes = [point.entry(name, index) for index in probes]
+        slopes = [point.entry_beside_kinks(name, index) for index in probes]
         true = np.array([slope.value for slope in slopes])
         claimed = np.array([given[index] for index in probes], dtype=np.float64)
         rounding = max(slope.error for slope in slopes) * np.sqrt(len(probes)) + 1e-14 * abs(point.value)

@@ -18,9 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from qkv.check.edits import Edit, Known, edits
+from qkv.check import edits, pieces
+from qkv.check.edits import Edit, Known, bare
 
 _TRIALS = 5000
+_EDITS = 4  # edits that are thought of for each that is tried: most of the others do not fit
 _NEAR = 1e-4
 _LIBRARIES = tuple({str(Path(np.__file__).parents[1]), str(Path(ast.__file__).parent), str(Path(__file__).parent)})
 
@@ -51,6 +53,32 @@ class _Function:
     function: Any
     tree: ast.FunctionDef
     values: dict[str, Any]
+
+    def fits(self, statement: ast.stmt, edit: Edit) -> bool:
+        """Whether an edited line says an array that could stand for the one it said; it does where that is not seen."""
+        value = _value(statement)
+        if value is None or all(node is not edit.old for node in ast.walk(value)):
+            return True
+        shape = self._shape(value)
+        if shape is None:
+            return True
+        if edit.old is value:
+            new = self._shape(edit.new)
+        else:
+            _swap(value, edit.old, edit.new)
+            new = self._shape(value)
+            _swap(value, edit.new, edit.old)
+        return new is not None and _fit(shape, new)
+
+    def _shape(self, value: ast.AST) -> tuple[int, ...] | None:
+        """What shape an expression has once the function has returned."""
+        whole = ast.fix_missing_locations(ast.Expression(value))  # pyright: ignore[reportArgumentType]
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                return np.shape(eval(compile(whole, "edited", "eval"), self.function.__globals__, self.values))
+        except Exception:  # it need not run
+            return None
 
 
 class _Trials:
@@ -115,7 +143,7 @@ def mended(
         wrong: the parameters whose gradients are wrong: only lines that they come from are tried.
     """
     trials = _Trials(gradients, loss, wanted)
-    queues: list[tuple[int, _Function, ast.stmt, Known]] = []
+    queues: list[_Queue] = []
     for one in _functions(lambda: gradients(wanted[0].parameters)):
         touched = {statement: trials.touched(one, statement) for statement in _statements(one.tree)}
         known = _known(one, [statement for statement, names in touched.items() if names is not None])
@@ -124,23 +152,47 @@ def mended(
                 inside = [touched.get(below) for below in ast.walk(statement) if isinstance(below, ast.stmt)]
                 names = set().union(*(names for names in inside if names)) or None
             if names and names >= set(wrong):
-                queues.append((len(names), one, statement, known))
-    queues.sort(key=lambda queue: queue[0])
-    lots = zip(*(edits(statement, known) for _, _, statement, known in queues), strict=True)
-    tried: set[tuple[int, str]] = set()
-    for (_, one, statement, _), edit in (
-        (queue, edit) for lot in lots for queue, several in zip(queues, lot, strict=True) for edit in several
-    ):
+                queues.append(_Queue(len(names), one, statement, known))
+    tried, thought_of = 0, set[tuple[int, str]]()
+    for one, statement, edit in _in_order(queues, len(wrong)):
         told = _told(statement, edit)
-        if (id(statement), told) in tried:
+        if (id(statement), told) in thought_of:
             continue
-        tried.add((id(statement), told))
-        if len(tried) > _TRIALS:
+        thought_of.add((id(statement), told))
+        if tried == _TRIALS or len(thought_of) > _EDITS * _TRIALS:
             break
+        if not one.fits(statement, edit):
+            continue
+        tried += 1
         if trials.mends(one, edit):
             stands, right = (text.split("\n")[0] for text in (ast.unparse(statement), told))
             return Mended(edit.cause, one.function.__code__.co_filename, statement.lineno, stands, right)
     return None
+
+
+@dataclass(frozen=True)
+class _Queue:
+    """A statement whose edits are tried, and how many gradients it has a part in."""
+
+    gradients: int
+    one: _Function
+    statement: ast.stmt
+    known: Known
+
+
+def _in_order(queues: Sequence[_Queue], wrong: int) -> Iterator[tuple[_Function, ast.stmt, Edit]]:
+    """Edits, small ones first, and those of lines first in which all that they have a part in is wrong.
+
+    One mistake rarely spares any of it: so larger edits of these lines come before small ones of others.
+    """
+    likely, others = ([queue for queue in queues if (queue.gradients > wrong) is more] for more in (False, True))
+    small, larger, largest = edits.STAGES, *pieces.STAGES
+    for group, stages in (
+        (likely, small), (likely, larger), (others, small), (likely, largest), (others, larger), (others, largest)
+    ):  # fmt: skip
+        for stage in stages:
+            for queue in group:
+                yield from ((queue.one, queue.statement, edit) for edit in stage(queue.statement, queue.known))
 
 
 # -- the user's functions ------------------------------------------------------------------------------------------
@@ -232,6 +284,14 @@ def _known(one: _Function, late: Sequence[ast.stmt]) -> Known:
             called[name] = None
     scalars = [name for name, value in one.function.__globals__.items() if isinstance(value, float)]
     used = [name for name in scalars if name in one.function.__code__.co_names]
+    whole = [node for statement in _statements(one.tree) for node in ast.walk(statement)]
+    divisors = [ast.unparse(node.right) for node in whole if isinstance(node, ast.BinOp) and _divides(node)]
+    numbers = [name for name, shape in shapes.items() if not shape]
+    places = [bare(node) for node in whole if isinstance(node, ast.Subscript) and _is_sliced(node)]
+    assigned = [
+        {node.id for line in lines for node in ast.walk(line) if isinstance(node, ast.Name) and _is_stored(node)}
+        for lines in (late, [line for line in _statements(one.tree) if line not in late and not hasattr(line, "body")])
+    ]
     sizes = {size for shape in shapes.values() for size in (*shape, int(np.prod(shape)))}
     counts = sorted(size for size in sizes if size > 1)
     return Known(
@@ -242,8 +302,23 @@ def _known(one: _Function, late: Sequence[ast.stmt]) -> Known:
         counts=counts[:24],
         pieces=[*used, *pieces],
         functions=list(called)[:24],
+        adjoints=frozenset(assigned[0] - assigned[1]),
+        divisors=list(dict.fromkeys([*numbers, *divisors]))[:24],
+        places=list(dict.fromkeys(places))[:24],
         late=frozenset(late_calls - early_calls - {"sum", "mean", "swapaxes", "reshape", "zeros_like", "at"}),
     )
+
+
+def _divides(node: ast.BinOp) -> bool:
+    return isinstance(node.op, ast.Div) and not isinstance(node.right, ast.Constant)
+
+
+def _is_stored(node: ast.Name) -> bool:
+    return isinstance(node.ctx, ast.Store)
+
+
+def _is_sliced(node: ast.Subscript) -> bool:
+    return any(isinstance(below, ast.Slice) and (below.lower or below.upper) for below in ast.walk(node.slice))
 
 
 # -- edited functions ----------------------------------------------------------------------------------------------
@@ -320,6 +395,14 @@ def _value(statement: ast.stmt) -> ast.expr | None:
     if isinstance(statement, ast.Expr):
         return value.args[-1] if isinstance(value, ast.Call) and value.args else None
     return value if isinstance(statement, (ast.Assign, ast.AugAssign, ast.AnnAssign)) else None
+
+
+def _fit(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether arrays of these shapes could stand in one place: one of them is spread over the other."""
+    try:
+        return np.broadcast_shapes(one, other) in (one, other)
+    except ValueError:
+        return False
 
 
 def _equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:

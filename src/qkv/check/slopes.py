@@ -21,15 +21,21 @@ _STEP = 2.0**-9
 _IMAGINARY = 1e-30
 _SINGLE = 1e-10  # rounding above it is that of float32
 _NARROW = 0.02
+_DISAGREE = 2e-5  # what two steps may disagree by where a loss is smooth: the square of their size, and some
 
 
 @dataclass(frozen=True)
 class Slope:
-    """A derivative, how far it may be off, and whether the loss has a kink there instead: two slopes, none."""
+    """A derivative, how far it may be off, and whether the loss has a kink there instead: two slopes, none.
+
+    Attributes:
+        apart: how far differences over two steps disagree, where no more than these were taken.
+    """
 
     value: float
     error: float
     kink: bool = False
+    apart: float = 0.0
 
 
 class Point:
@@ -65,7 +71,15 @@ class Point:
         step = max(_STEP, 4 * self.eps ** (1 / 3)) * scale
         wide, narrow = ((along(h) - along(-h)) / (2 * h) for h in (step, step / 2))
         value = (4 * narrow - wide) / 3
-        return Slope(value, 3 * self.noise / step)
+        return Slope(value, 3 * self.noise / step, apart=abs(wide - narrow))
+
+    def entry_beside_kinks(self, name: str, index: tuple[int, ...]) -> Slope:
+        """The slope by one entry with its step chosen there where two steps disagree: a kink between them and it."""
+        slope = self.entry(name, index)
+        if slope.apart <= max(_DISAGREE * abs(slope.value), 2 * slope.error):
+            return slope
+        careful = self.entry_carefully(name, index)
+        return slope if careful.kink else careful
 
     def entry_carefully(self, name: str, index: tuple[int, ...]) -> Slope:
         """The slope by one entry with its step chosen there, or the finding that it has none."""
