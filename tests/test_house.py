@@ -144,9 +144,14 @@ def test_a_file_says_what_it_is_and_stays_short(path: Path):
     assert not re.search(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b", source)
 
 
+# Checks look for the edit that would make code right: the user's own, which was given to be run, or a formula of ours.
+RUNS_EDITED_CODE = {"repair.py": {"eval"}, "variants.py": {"exec"}}
+
+
 @every_source
 def test_nothing_read_is_run(path: Path):
-    assert unsafe(path.read_text(encoding="utf-8")) == set()
+    allowed = RUNS_EDITED_CODE.get(path.name, set()) if path.is_relative_to(PACKAGE / "check") else set()
+    assert unsafe(path.read_text(encoding="utf-8")) <= allowed
 
 
 @pytest.mark.parametrize(

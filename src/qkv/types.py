@@ -488,8 +488,7 @@ class Claim:
     """What a check found of one thing, such as the gradient by one parameter.
 
     Attributes:
-        error: the largest error among entries that were judged.
-        tolerance: up to where an error is none.
+        error, tolerance: the largest error among entries that were judged, and up to where one is none.
         entries: those that are wrong, the worst first, as many as are worth telling; of a right claim, its worst.
         cause: the likely cause by the name that its check has for it, `explanation` in words with the numbers found.
         facts: counts and the like, by name.

@@ -1,4 +1,5 @@
-"""Mathematics checked: anyone's gradients and curvature, layers beside a reference, and what else is claimed. What is found is a `Report`."""
+"""Mathematics checked: anyone's gradients and curvature, layers beside a reference, worked steps on worksheets. What is
+found is a `Report`."""
 
 from qkv.check.causes import CAUSES
 from qkv.check.curvature import (

@@ -1,5 +1,5 @@
 """Attention, normalisation and Transformer layers: Vaswani et al. 2017, section 3; Ba et al. 2016, equation 4."""
-# pyright: reportCallIssue=false - how many tensors a tuple holds is not known to it
+# pyright: reportCallIssue=false
 # ruff: noqa: N803, N806 - matrices are capitals; every result has a name that can be another's
 
 from torch import inf, softmax, sqrt
