@@ -19,9 +19,9 @@ def test_every_command_has_help(qkv_cli, command):
     assert answer.err == ""
 
 
-def test_help_of_a_recipe_lists_its_settings_with_what_they_mean(qkv_cli, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "250")  # no breaks inside sentences
-    text = " ".join(qkv_cli("run", "translate", "--help").out.split())
+def test_help_of_a_recipe_lists_its_settings_with_what_they_mean(program, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")  # no breaks inside sentences; read once in a process
+    text = " ".join(program("run", "translate", "--help").communicate()[0].split())
     for option in ("--model", "--fit.learning-rate", "--transformer.num-heads", "--preset", "--seeds", "--embeddings"):
         assert option in text
     assert "The highest one, reached at the end of the warm-up" in text
