@@ -11,12 +11,12 @@ from typing import Literal
 
 import torch
 
-from qkv.check.worksheets.algebra import FUNCTIONS, Definition, Setting, Symbol, names_in
+from qkv.check.worksheets.algebra import FUNCTIONS, names_in
 from qkv.check.worksheets.backward import Problem, close, filled
 from qkv.check.worksheets.backward_causes import Cause, Subject, cause_of
+from qkv.check.worksheets.names import setting_above
 from qkv.check.worksheets.syntax import Claim, Graph
 from qkv.check.worksheets.tensors import Number
-from qkv.check.worksheets.values import floats
 from qkv.check.worksheets.verdict import Scope, UnusableError, Verdict
 from qkv.draw.graph_of_steps import StepNode, steps_svg
 from qkv.errors import InputError, unknown_name
@@ -172,17 +172,12 @@ def problem_of(graph: Graph, scope: Scope) -> Problem:
     """
     if not graph.assignments:
         raise UnusableError("there is no step in the graph", expected="lines such as a1 = W1 @ x + b1")
-    seen: dict[str, int] = {}
+    seen: set[str] = set()
     for step in graph.assignments:
         if step.name in seen or step.name in scope.numbers or step.name in scope.shapes:
             raise UnusableError(f"line {step.line} gives {step.name} another meaning", expected="a name for each step")
-        seen[step.name] = step.line
-    symbols = {name: Symbol(shape, scope.kinds.get(name, "")) for name, shape in scope.shapes.items()}
-    numbers = {name: floats(known.true) for name, known in scope.numbers.items()}
-    functions = {name: Definition(let.parameters or (), let.value) for name, let in scope.functions.items()}
-    definitions = {name: Definition((), value) for name, value in scope.definitions.items()}
-    setting = Setting(symbols, numbers, functions | definitions, scope.assumptions)
-    return Problem(graph.assignments, setting)
+        seen.add(step.name)
+    return Problem(graph.assignments, setting_above(scope))
 
 
 def judge(claim: Claim, scope: Scope) -> Verdict | None:

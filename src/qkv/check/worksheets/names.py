@@ -19,6 +19,15 @@ def links_of(claim: Claim, scope: Scope) -> tuple[ast.expr, ...]:
     return claim.links[1:] if claim.defines and claim.defines not in known else claim.links
 
 
+def setting_above(scope: Scope) -> Setting:
+    """What all names that are given so far stand for."""
+    symbols = {name: Symbol(shape, scope.kinds.get(name, "")) for name, shape in scope.shapes.items()}
+    values = {name: floats(known.true) for name, known in scope.numbers.items()}
+    definitions = {name: Definition((), value) for name, value in scope.definitions.items()}
+    functions = {name: Definition(let.parameters or (), let.value) for name, let in scope.functions.items()}
+    return Setting(symbols, values, definitions | functions, scope.assumptions)
+
+
 def setting_of(claim: Claim, scope: Scope, links: Sequence[ast.expr]) -> Setting | None:
     """What the names in a claim stand for; None where none of them is given by shape, or some over a domain.
 
@@ -27,12 +36,9 @@ def setting_of(claim: Claim, scope: Scope, links: Sequence[ast.expr]) -> Setting
     Raises:
         InputError: there is no such size.
     """
-    symbols = {name: Symbol(shape, scope.kinds.get(name, "")) for name, shape in scope.shapes.items()}
-    values = {name: floats(known.true) for name, known in scope.numbers.items()}
-    definitions = {name: Definition((), value) for name, value in scope.definitions.items()}
-    functions = {name: Definition(let.parameters or (), let.value) for name, let in scope.functions.items()}
-    conditions = [*scope.assumptions, *([claim.condition] if claim.condition is not None else [])]
-    setting = Setting(symbols, values, definitions | functions, conditions)
+    setting = setting_above(scope)
+    if claim.condition is not None:
+        setting = replace(setting, conditions=[*setting.conditions, claim.condition])
     if any(domain.kind not in KINDS for domain in claim.over):
         return None
     for domain in claim.over:
