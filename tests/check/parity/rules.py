@@ -8,7 +8,6 @@ import ast
 import inspect
 import linecache
 import random
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 
 from tests.check.parity import written
+from tests.check.patterns import Fill, Swap, matches
 
 Rule = tuple[str, Any]
 """A pattern and what it becomes; or `TEXT`, and pieces of text that are all replaced together."""
@@ -83,11 +83,11 @@ def rewritten(layer: type, pattern: str, replacement: Any) -> Iterator[str]:
                 if isinstance(getattr(node, "ctx", None), ast.Store):
                     continue
                 bound: dict[str, ast.AST] = {}
-                if _matches(wanted, node, bound):
-                    new = _Fill(bound).visit(_piece(replacement))
-                    _Swap(node, new).visit(tree)
+                if matches(wanted, node, bound):
+                    new = Fill(bound).visit(_piece(replacement))
+                    Swap(node, new).visit(tree)
                     yield ast.unparse(tree)
-                    _Swap(new, node).visit(tree)
+                    Swap(new, node).visit(tree)
 
 
 def _uses(layer: ast.ClassDef, other: ast.ClassDef) -> bool:
@@ -193,33 +193,3 @@ def _flat(value: Any) -> list[torch.Tensor]:
 def _piece(text: str) -> ast.AST:
     statement = ast.parse(text).body[0]
     return statement.value if isinstance(statement, ast.Expr) else statement
-
-
-def _matches(pattern: Any, node: Any, bound: dict[str, ast.AST]) -> bool:
-    if isinstance(pattern, ast.Name) and re.fullmatch("[A-Z]", pattern.id):
-        return isinstance(node, ast.expr) and ast.unparse(bound.setdefault(pattern.id, node)) == ast.unparse(node)
-    if isinstance(pattern, list):
-        same = isinstance(node, list) and len(node) == len(pattern)
-        return same and all(_matches(*pair, bound) for pair in zip(pattern, node, strict=True))
-    if isinstance(pattern, ast.AST):
-        fields = [name for name in pattern._fields if name not in ("ctx", "type_comment")]
-        return type(node) is type(pattern) and all(
-            _matches(getattr(pattern, name), getattr(node, name), bound) for name in fields
-        )
-    return pattern == node
-
-
-class _Fill(ast.NodeTransformer):
-    def __init__(self, bound: dict[str, ast.AST]):
-        self.bound = bound
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        return self.bound.get(node.id, node)
-
-
-class _Swap(ast.NodeTransformer):
-    def __init__(self, old: ast.AST, new: ast.AST):
-        self.old, self.new = old, new
-
-    def visit(self, node: ast.AST) -> ast.AST:
-        return self.new if node is self.old else self.generic_visit(node)

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.check.patterns import Fill, Swap, matches
 from tests.check.planted.cases import Case
 from tests.check.planted.derivations import Array, Gradients
 
@@ -123,11 +124,11 @@ def rewritten(source: str, pattern: str, replacement: str) -> Iterator[str]:
     wanted = _piece(pattern)
     for node in _backward(tree, lines=pattern == "LINE"):
         bound: dict[str, ast.AST] = {}
-        if _matches(wanted, node, bound):
-            new = _Fill(bound).visit(_piece(replacement))
-            _Swap(node, new).visit(tree)
+        if matches(wanted, node, bound):
+            new = Fill(bound).visit(_piece(replacement))
+            Swap(node, new).visit(tree)
             text = ast.unparse(tree)
-            _Swap(new, node).visit(tree)
+            Swap(new, node).visit(tree)
             if text != ast.unparse(tree):
                 yield text
 
@@ -176,40 +177,6 @@ def _backward(tree: ast.Module, *, lines: bool) -> Iterator[ast.AST]:
                 yield node.value
             case ast.Expr(ast.Call(args=[_, _, scattered])):
                 yield scattered
-
-
-def _matches(pattern: Any, node: Any, bound: dict[str, ast.AST]) -> bool:
-    if isinstance(pattern, ast.Name) and re.fullmatch("[A-Z]|LINE", pattern.id):
-        return isinstance(node, ast.expr) and ast.unparse(bound.setdefault(pattern.id, node)) == ast.unparse(node)
-    if isinstance(pattern, list):
-        same = isinstance(node, list) and len(node) == len(pattern)
-        return same and all(_matches(*pair, bound) for pair in zip(pattern, node, strict=True))
-    if isinstance(pattern, ast.AST):
-        fields = [name for name in pattern._fields if name != "ctx"]
-        return type(node) is type(pattern) and all(
-            _matches(getattr(pattern, name), getattr(node, name), bound) for name in fields
-        )
-    return pattern == node
-
-
-class _Fill(ast.NodeTransformer):
-    """Puts what capitals were bound to in their place."""
-
-    def __init__(self, bound: dict[str, ast.AST]):
-        self.bound = bound
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        return self.bound.get(node.id, node)
-
-
-class _Swap(ast.NodeTransformer):
-    """Puts one node in another's place."""
-
-    def __init__(self, old: ast.AST, new: ast.AST):
-        self.old, self.new = old, new
-
-    def visit(self, node: ast.AST) -> ast.AST:
-        return self.new if node is self.old else self.generic_visit(node)
 
 
 def _compiled(text: str, derivation: Callable[..., Any]) -> Callable[..., Any]:
