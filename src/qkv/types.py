@@ -12,10 +12,15 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Int64
+from jaxtyping import Float, Float32, Int, Int64
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from qkv.batches import MASK_ID as MASK_ID
+from qkv.batches import NGramBatch as NGramBatch
+from qkv.batches import PairBatch as PairBatch
+from qkv.batches import SpeechBatch as SpeechBatch
+from qkv.batches import TextBatch as TextBatch
 from qkv.errors import InputError
 
 Fact = str | int | float | bool
@@ -26,85 +31,6 @@ class Config(BaseModel):
     """The base of all settings: one schema for file, flags and page. Frozen; unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-@dataclass(frozen=True)
-class PairBatch:
-    """Sentence pairs as ids, padded at the end.
-
-    `source` holds `tokens... eos`; `target` holds `bos tokens... eos`, so that the model reads `target[:, :-1]`
-    and predicts `target[:, 1:]`. The masks are True at real positions.
-    """
-
-    source: Int[Tensor, "batch source_length"]
-    source_mask: Bool[Tensor, "batch source_length"]
-    target: Int[Tensor, "batch target_length"]
-    target_mask: Bool[Tensor, "batch target_length"]
-
-    def to(self, device: torch.device | str) -> "PairBatch":
-        return type(self)(
-            self.source.to(device), self.source_mask.to(device), self.target.to(device), self.target_mask.to(device)
-        )
-
-    @property
-    def weight(self) -> int:
-        """How many predictions the loss of this batch is a mean over: its target tokens, end of sentence included."""
-        return int(self.target_mask[:, 1:].sum())
-
-    @property
-    def tokens(self) -> int:
-        """Real tokens on both sides, padding and the target's start left out: the unit of training speed."""
-        return int(self.source_mask.sum()) + self.weight
-
-
-@dataclass(frozen=True)
-class TextBatch:
-    """Texts as ids, padded at the end, and the class of each. `real` is True where there is no padding."""
-
-    ids: Int64[Tensor, "batch length"]
-    real: Bool[Tensor, "batch length"]
-    label: Int64[Tensor, " batch"]
-
-    def to(self, device: torch.device | str) -> "TextBatch":
-        return type(self)(self.ids.to(device), self.real.to(device), self.label.to(device))
-
-    @property
-    def weight(self) -> int:
-        """How many predictions the loss of this batch is a mean over: one a text."""
-        return len(self.label)
-
-    @property
-    def tokens(self) -> int:
-        """Real tokens, padding left out: the unit of training speed."""
-        return int(self.real.sum())
-
-
-MASK_ID = 0
-"""The index of the mask, in vocabularies that have one."""
-
-
-@dataclass(frozen=True)
-class NGramBatch:
-    """Runs of `n` words as they stand in the text, and which of them are to be predicted from the others.
-
-    What a network reads has the mask in the place of a hidden word.
-    """
-
-    ids: Int64[Tensor, "batch n"]
-    hidden: Bool[Tensor, "batch n"]
-
-    def to(self, device: torch.device | str) -> "NGramBatch":
-        return type(self)(self.ids.to(device), self.hidden.to(device))
-
-    @property
-    def weight(self) -> int:
-        """How many predictions the loss of this batch is a mean over."""
-        return int(self.hidden.sum())
-
-    @property
-    def tokens(self) -> int:
-        """Words, the hidden ones among them: the unit of training speed."""
-        return self.ids.numel()
 
 
 @dataclass(frozen=True)
