@@ -93,13 +93,13 @@ def decide(question: Question, limit: float = 10.0) -> Decision:
     """Whether a claim holds for all values of its variables.
 
     Args:
-        limit: seconds, after which it is undecided.
+        limit: seconds of work, after which it is undecided; what a busy machine gives to others is not counted.
 
     Raises:
         InputError: a claim that is none, or is not piecewise polynomial; z3 is not there.
     """
     z3 = _z3()
-    start = time.monotonic()
+    start = time.thread_time()
     variables = {name: value for domain in question.over for name, value in _variables(z3, domain).items()}
     terms = _Terms(z3, question, variables)
     solver = z3.Solver()
@@ -107,16 +107,18 @@ def decide(question: Question, limit: float = 10.0) -> Decision:
     search = _Search(z3, solver, variables, start + limit)
     found = search.check()
     if found == z3.unsat:
-        return Decision("proved", seconds=time.monotonic() - start)
+        return Decision("proved", seconds=time.thread_time() - start)
     if found != z3.sat:
-        return Decision("undecided", seconds=time.monotonic() - start, note=f"not settled within {limit:g} s")
+        return Decision("undecided", seconds=time.thread_time() - start, note=f"not settled within {limit:g} s")
     first = search.point()
-    search.deadline = min(search.deadline, time.monotonic() + 2.0)
+    search.deadline = min(search.deadline, time.thread_time() + 2.0)
     points = [point for point in [*search.smallest(), first] if fails(question, point)]
     if not points:
-        return Decision("undecided", seconds=time.monotonic() - start, note="only a counterexample that is no fraction")
+        return Decision(
+            "undecided", seconds=time.thread_time() - start, note="only a counterexample that is no fraction"
+        )
     shown = [Counterexample(point, _parts(question, point)) for point in (points[:-1] or points)[:_SHOWN]]
-    return Decision("refuted", shown, time.monotonic() - start)
+    return Decision("refuted", shown, time.thread_time() - start)
 
 
 def fails(question: Question, point: Point) -> bool:
@@ -163,7 +165,7 @@ def _z3() -> Any:
 
 
 def _variables(z3: Any, domain: Domain) -> dict[str, Array]:
-    """The unknowns of a domain: reals, or integers as reals that have no fraction."""
+    """The unknowns of a domain."""
     if domain.kind not in ("R", "Z"):
         raise InputError(f"no proof over every {domain.kind}", expected="variables in R^n or Z^n")
     size = None if domain.size is None else int(number(domain.size)) if isinstance(domain.size, ast.Constant) else 0
@@ -171,7 +173,7 @@ def _variables(z3: Any, domain: Domain) -> dict[str, Array]:
         raise InputError("a proof is over so many numbers as are said", expected="R^n or Z^n, n from 1 to 100")
 
     def one(name: str) -> Any:
-        return z3.Real(name) if domain.kind == "R" else z3.ToReal(z3.Int(name))
+        return z3.Real(name) if domain.kind == "R" else z3.Int(name)
 
     made: dict[str, Array] = {}
     for name in domain.names:
@@ -351,7 +353,11 @@ class _Terms(_Meaning):
     def numbers(self, array: Array) -> Array:
         if array.size > _MOST:
             raise InputError("too large a network for a proof", expected=f"arrays of at most {_MOST:,} entries")
-        return _each(lambda entry: self._z3.RealVal(str(entry)), array)
+        return _each(self._number, array)
+
+    def _number(self, entry: Fraction) -> Any:
+        # Whole numbers stay whole: over integers z3 then cuts, where branching alone may never end.
+        return self._z3.IntVal(entry.numerator) if entry.denominator == 1 else self._z3.RealVal(str(entry))
 
     def choose(self, condition: Any, then: Any, other: Any) -> Any:
         return self._z3.If(condition, then, other)
@@ -367,8 +373,9 @@ class _Terms(_Meaning):
 
     def _combined(self, op: ast.operator, left: Array, right: Array, node: ast.expr) -> Array:
         if isinstance(op, ast.Div):
-            # z3 takes division by zero for any number; here there is none.
+            # z3 takes division by zero for any number; here there is none. Of integers it divides with a remainder.
             self.bounds += [entry != 0 for entry in right.reshape(-1)]
+            left = _each(lambda entry: self._z3.ToReal(entry) if entry.is_int() else entry, left)
         return super()._combined(op, left, right, node)
 
 
@@ -385,11 +392,20 @@ class _Search:
     deadline: float
 
     def check(self) -> Any:
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            return self.z3.unknown
-        self.solver.set("timeout", max(1, int(1000 * left)))
-        return self.solver.check()
+        """Sat, unsat or unknown.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C, which z3 takes for itself.
+        """
+        while (left := self.deadline - time.thread_time()) > 0:
+            self.solver.set("timeout", 1 + int(1000 * left))  # by the clock on the wall, which runs for others too
+            found = self.solver.check()
+            reason = self.solver.reason_unknown() if found == self.z3.unknown else ""
+            if reason == "interrupted from keyboard":
+                raise KeyboardInterrupt
+            if reason != "timeout":
+                return found
+        return self.z3.unknown
 
     def point(self) -> Point:
         """What the solver has found, as fractions; of roots, something near."""
@@ -398,7 +414,7 @@ class _Search:
         def of(entry: Any) -> Fraction:
             found = model.eval(entry, model_completion=True)
             found = found.approx(20) if self.z3.is_algebraic_value(found) else found
-            return Fraction(found.numerator_as_long(), found.denominator_as_long())
+            return Fraction(found.as_string())
 
         return {name: _each(of, array) for name, array in self.variables.items()}
 
@@ -406,17 +422,18 @@ class _Search:
         """Points of whole numbers, else of halves, thirds, ...: those of the smallest entries, by their sum, first."""
         z3, entries = self.z3, [entry for array in self.variables.values() for entry in array.reshape(-1)]
         magnitudes = [z3.If(entry >= 0, entry, -entry) for entry in entries]
-        for parts in _PARTS:
+        reals = [entry for entry in entries if entry.is_real()]
+        for parts in _PARTS if reals else _PARTS[:1]:
             for bound in _BOUNDS:
                 self.solver.push()
-                for entry, magnitude in zip(entries, magnitudes, strict=True):
-                    self.solver.add(z3.IsInt(parts * entry), magnitude <= bound)
+                self.solver.add(z3.IsInt(parts * entry) for entry in reals)
+                self.solver.add(magnitude <= bound for magnitude in magnitudes)
                 found = [*self._by_size(z3.Sum(*magnitudes))]
                 self.solver.pop()
                 if found:
                     yield from found
                     return
-                if self.deadline < time.monotonic():
+                if self.deadline < time.thread_time():
                     return
 
     def _by_size(self, size: Any) -> Iterator[Point]:
