@@ -60,6 +60,24 @@ class TextBatch(Tensors):
 
 
 @dataclass(frozen=True)
+class ImageBatch(Tensors):
+    """Grey images as a network reads them, and the class of each."""
+
+    pixels: Float[Tensor, "batch 1 height width"]
+    label: Int64[Tensor, " batch"]
+
+    @property
+    def weight(self) -> int:
+        """How many predictions the loss of this batch is a mean over: one an image."""
+        return len(self.label)
+
+    @property
+    def tokens(self) -> int:
+        """Images: the unit of training speed."""
+        return len(self.label)
+
+
+@dataclass(frozen=True)
 class SpeechBatch(Tensors):
     """Recordings as log-mel frames with their transcripts as ids, both padded at the end.
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from qkv.batches import MASK_ID as MASK_ID
+from qkv.batches import ImageBatch as ImageBatch
 from qkv.batches import NGramBatch as NGramBatch
 from qkv.batches import PairBatch as PairBatch
 from qkv.batches import SpeechBatch as SpeechBatch

@@ -130,6 +130,35 @@ SETS: dict[str, NamedSet] = {
             ),
         },
     ),
+    "fashion-mnist": NamedSet(
+        description="28 x 28 grey images of clothes, 10 classes: 20,000 to train on, 5,000 to choose by",
+        file="fashion-mnist/fashion_mnist_20k.npz",
+        sha256="bf018d72dc58bf91f30760107de7b058c1ff41272cc21d75089f818051bfc406",
+        licence="MIT",
+        source="Xiao, Rasul and Vollgraf 2017, Zalando Research (a part of the training images)",
+        options={
+            "names": (
+                "T-shirt/top",
+                "trouser",
+                "pullover",
+                "dress",
+                "coat",
+                "sandal",
+                "shirt",
+                "sneaker",
+                "bag",
+                "ankle boot",
+            )
+        },
+    ),
+    "pneumoniamnist": NamedSet(
+        description="28 x 28 chest X-rays of children, normal or pneumonia: 2,428 to train on, 270 to choose by",
+        file="pneumoniamnist/pneumoniamnist.npz",
+        sha256="f1f8fd903c4a04a10eebfa4a57d9ec47f05c7351311d5f571e47fc168ddcd397",
+        licence="CC BY 4.0",
+        source="Yang and others 2023, MedMNIST; images of Kermany and others 2018 (a balanced copy)",
+        options={"names": ("normal", "pneumonia")},
+    ),
     "wordsim353": NamedSet(
         description="relatedness of 183 pairs of words, of WordSim-353's",
         file="word-similarity/wordsim353.tsv",
