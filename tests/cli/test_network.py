@@ -1,5 +1,6 @@
 """`qkv check network`, and `qkv check worksheet --solve`."""
 
+import sys
 from pathlib import Path
 
 NETWORK = "given w = [1, 1]\nlet net(x) = {}(w @ x)\nclaim forall x in R^2: net(x) == 1 iff x[0] + x[1] > 0\n"
@@ -27,6 +28,13 @@ def test_other_claims_are_refused(qkv_cli, tmp_path: Path):
     assert "is about no network" in answer.err
     assert qkv_cli("check", "network", sheet, "--limit", "0").code == 2
     assert qkv_cli("check", "network", tmp_path / "none.txt").code == 2
+
+
+def test_without_the_solver_there_is_nothing_to_prove(qkv_cli, monkeypatch):
+    monkeypatch.setitem(sys.modules, "z3", None)
+    answer = qkv_cli("check", "network", "superincreasing")
+    assert answer.code == 2
+    assert "pip install 'qkv[verify]'" in answer.err
 
 
 def test_solve(qkv_cli, tmp_path: Path):

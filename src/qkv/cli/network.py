@@ -34,8 +34,10 @@ def network(
     Exit codes: 0 all is proved, 1 something is refuted or undecided, 2 there is nothing to prove.
     """
     from qkv import files
+    from qkv.check.worksheets.network import require_z3
     from qkv.check.worksheets.sheet import Worksheet, read_sheet
 
+    require_z3()
     if not 0 < limit < 86_400:
         raise InputError("--limit is a number of seconds", expected="more than 0, less than a day", got=f"{limit:g}")
     _, sheet = read_sheet(target)

@@ -1,5 +1,8 @@
 """Worksheets as people meet them: files, shipped ones, folders, scores; what is drawn of them."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -129,3 +132,34 @@ def test_folders_must_hold_worksheets(tmp_path: Path):
 def test_credit_is_a_share(points: float, carried: float):
     with pytest.raises(InputError):
         Credit(points, carried)
+
+
+# -- libraries that only some claims need --------------------------------------------------------------------------------
+
+NEEDY = """given A = [[2, 0], [1, 3]]
+claim S = A @ A.T = [[4, 2], [2, 10]]
+given X, Y : (n, m)
+claim costs: cost(X + Y) = O(n * m)
+claim net: forall x in R: relu(x) >= 0
+"""
+
+
+def test_without_the_solver_all_else_is_judged(monkeypatch):
+    monkeypatch.setitem(sys.modules, "z3", None)
+    sheet = Worksheet(NEEDY)
+    assert [line.verdict.kind for line in sheet.judgement.lines] == ["correct", "correct", "unusable"]
+    assert sheet["net"].explanation == "this takes z3, which is not installed. Try: pip install 'qkv[verify]'"
+
+
+def test_numbers_are_judged_without_sympy():
+    script = f"""
+import json, sys
+sys.modules["sympy"] = None
+from qkv.check import Worksheet
+lines = Worksheet({NEEDY!r}).judgement.lines
+print(json.dumps([[line.verdict.kind, line.verdict.explanation] for line in lines]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    first, *others = json.loads(done.stdout)
+    assert first == ["correct", ""]
+    assert others == [["unusable", "this takes sympy, which is not installed. Try: pip install 'qkv[verify]'"]] * 2

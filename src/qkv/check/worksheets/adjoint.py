@@ -192,7 +192,7 @@ def judge(claim: Claim, scope: Scope) -> Verdict | None:
     try:
         found = backward_of(scope.graphs[-1], scope).judge(first.args[0].id, claim.links[1:])
     except InputError as error:
-        raise UnusableError(str(error)) from error
+        raise UnusableError.of(error) from error
     notes = [f"{found.note}."] if found.note else []
     cause = found.cause or Cause("", "")
     return Verdict(found.verdict, cause=cause.name, explanation=cause.explanation, notes=notes)

@@ -140,7 +140,7 @@ class Evaluator:
         if name in self.functions:
             return self._own(self.functions[name], node)
         if name not in FUNCTIONS:
-            raise UnusableError(str(unknown_name("function", name, [*FUNCTIONS, *self.functions])))
+            raise UnusableError.of(unknown_name("function", name, [*FUNCTIONS, *self.functions]))
         function = FUNCTIONS[name]
         arguments = [self(argument) for argument in node.args]
         options = {word.arg: self._option(word) for word in node.keywords if word.arg}

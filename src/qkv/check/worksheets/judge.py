@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 
 from qkv.check.worksheets.arithmetic import AXES, FUNCTIONS
 from qkv.check.worksheets.conclusions import CONCLUSIONS
@@ -214,7 +215,7 @@ def _judged(claim: Claim, scope: Scope) -> Verdict:
             _require_known(link, scope)
     for name in JUDGES:
         start = time.monotonic()
-        module = importlib.import_module(f"qkv.check.worksheets.{name}")
+        module = _loaded(name)
         scope.deadline += time.monotonic() - start  # the first time takes seconds, which are not the worksheet's
         verdict = module.judge(claim, scope)
         if verdict is not None:
@@ -223,6 +224,16 @@ def _judged(claim: Claim, scope: Scope) -> Verdict:
                 scope.definitions[claim.defines] = claim.links[1]
             return verdict
     raise UnusableError("nothing here can judge such a claim", hint="docs/worksheets.md, for what can be claimed")
+
+
+def _loaded(judge: str) -> ModuleType:
+    """The file of a judge, which may need a library that only some need."""
+    try:
+        return importlib.import_module(f"qkv.check.worksheets.{judge}")
+    except ModuleNotFoundError as error:
+        if error.name != "sympy":
+            raise
+        raise UnusableError("this takes sympy, which is not installed", hint="pip install 'qkv[verify]'") from error
 
 
 def _require_known(node: ast.expr, scope: Scope) -> None:
@@ -241,7 +252,7 @@ def _require_known(node: ast.expr, scope: Scope) -> None:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         raise UnusableError(f"{name} is used but given nowhere above", hint=near[0] if near else f"given {name} = ...")
     for name in sorted(calls(node) - FUNCTIONS.keys() - scope.functions.keys() - _ASIDE - CONCLUSIONS):
-        raise UnusableError(str(unknown_name("function", name, [*FUNCTIONS, *scope.functions])))
+        raise UnusableError.of(unknown_name("function", name, [*FUNCTIONS, *scope.functions]))
 
 
 def _defined(statement: Statement) -> tuple[str, ...]:

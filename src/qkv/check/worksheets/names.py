@@ -58,7 +58,7 @@ def unusable() -> Iterator[None]:
     except UnusableError:
         raise
     except InputError as error:
-        raise UnusableError(error.problem, expected=error.expected, got=error.got, hint=error.hint) from error
+        raise UnusableError.of(error) from error
 
 
 def _quantified(setting: Setting, name: str, domain: Domain, links: Sequence[ast.expr]) -> Setting:

@@ -98,7 +98,7 @@ def decide(question: Question, limit: float = 10.0) -> Decision:
     Raises:
         InputError: a claim that is none, or is not piecewise polynomial; z3 is not there.
     """
-    z3 = _z3()
+    z3 = require_z3()
     start = time.thread_time()
     variables = {name: value for domain in question.over for name, value in _variables(z3, domain).items()}
     terms = _Terms(z3, question, variables)
@@ -156,11 +156,16 @@ def _alone(value: Any) -> Any:
     return value.reshape(-1)[0] if isinstance(value, np.ndarray) and value.size == 1 else value
 
 
-def _z3() -> Any:
+def require_z3() -> Any:
+    """The solver's module.
+
+    Raises:
+        InputError: it is not installed.
+    """
     try:
         import z3
     except ImportError as error:
-        raise InputError("a proof needs z3, which is not installed", hint="pip install 'qkv[verify]'") from error
+        raise InputError("this takes z3, which is not installed", hint="pip install 'qkv[verify]'") from error
     return z3
 
 
@@ -462,15 +467,15 @@ def judge(claim: Claim, scope: Scope) -> Verdict | None:
     domains += [replace(domain, names=(name,)) for name, domain in scope.domains.items() if name in read]
     if not domains:
         return None
-    start = time.monotonic()
-    _z3()
-    scope.deadline += time.monotonic() - start  # z3 is loaded once, in some seconds
     try:
+        start = time.monotonic()
+        require_z3()
+        scope.deadline += time.monotonic() - start  # z3 is loaded once, in some seconds
         question = _question(claim, domains, scope)
         scope.check_time()
         decision = decide(question, min(scope.limit, max(scope.deadline - time.monotonic(), 0.1)))
     except InputError as error:
-        raise UnusableError(str(error)) from error
+        raise UnusableError.of(error) from error
     facts = {"seconds": round(decision.seconds, 3)}
     match decision.verdict:
         case "proved":

@@ -15,6 +15,11 @@ _BITS = 1024  # of a numerator or the denominator; beyond, float64 takes over
 class UnusableError(InputError):
     """A claim that cannot be judged as it stands: an unknown name, shapes that do not fit, no number."""
 
+    @classmethod
+    def of(cls, error: InputError) -> "UnusableError":
+        """What cannot be used, as what is to be said of a claim."""
+        return cls(error.problem, expected=error.expected, got=error.got, hint=error.hint)
+
 
 @dataclass(frozen=True, eq=False)
 class Exact:
