@@ -1,17 +1,19 @@
 """What models read, as plain data: the Batch family. Each knows its fields, how much it weighs, and how to move."""
 
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
+Own = TypeVar("Own", bound="Tensors")
+
 
 class Tensors:
     """Of dataclasses whose fields are all tensors."""
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self: Own, device: torch.device | str) -> Own:
         """The same on another device."""
         return type(self)(*(getattr(self, field.name).to(device) for field in fields(self)))  # pyright: ignore
 

@@ -5,6 +5,16 @@ from qkv.data.cleaning import CLEANING, clean_text
 from qkv.data.docstrings import docstrings
 from qkv.data.generated import date_pair, number_pair, numbers_and_dates
 from qkv.data.graphs import Graph, karate, read_graph, read_masks
+from qkv.data.image_batches import ImageBatches
+from qkv.data.image_sets import (
+    Fitting,
+    ImageParts,
+    ImageSplit,
+    read_image_parts,
+    read_pictures,
+    resized,
+    split_images,
+)
 from qkv.data.images import Images, digits, read_images
 from qkv.data.labelled import (
     Labelled,
@@ -43,7 +53,11 @@ __all__ = [
     "PAD_ID",
     "SETS",
     "UNK_ID",
+    "Fitting",
     "Graph",
+    "ImageBatches",
+    "ImageParts",
+    "ImageSplit",
     "Images",
     "Labelled",
     "LabelledFile",
@@ -78,17 +92,21 @@ __all__ = [
     "present_word_sets",
     "read_column",
     "read_graph",
+    "read_image_parts",
     "read_images",
     "read_labelled",
     "read_masks",
     "read_ngrams",
     "read_pairs",
+    "read_pictures",
     "read_texts",
     "require_labels",
+    "resized",
     "sentence_key",
     "sha256_of",
     "shares",
     "source_batch",
+    "split_images",
     "split_labelled",
     "split_pairs",
     "text_key",

@@ -1,4 +1,4 @@
-"""Images of classes: the digits that scikit-learn carries, and readers of IDX and npz files."""
+"""Images of classes: the digits that scikit-learn carries, and readers of IDX and npz files and of folders."""
 
 import math
 import struct
@@ -14,7 +14,12 @@ from sklearn.datasets import load_digits
 from qkv.errors import DataError
 from qkv.files import open_bytes, require_file
 
-_NPZ = (("train_images", "train_labels"), ("x_train", "y_train"), ("images", "labels"))
+PARTS = ("train", "valid", "test")
+_NPZ = {
+    "train": (("train_images", "train_labels"), ("x_train", "y_train"), ("images", "labels")),
+    "valid": (("val_images", "val_labels"),),
+    "test": (("test_images", "test_labels"), ("x_test", "y_test")),
+}
 
 
 @dataclass(frozen=True)
@@ -25,10 +30,17 @@ class Images:
     labels: Int64[np.ndarray, " images"]
     full: int = 255
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width."""
         return self.pixels.shape[1], self.pixels.shape[2]
+
+    def at(self, index: Int64[np.ndarray, " chosen"]) -> "Images":
+        """Those at these places."""
+        return Images(self.pixels[index], self.labels[index], self.full)
 
 
 def digits() -> Images:
@@ -42,7 +54,8 @@ def digits() -> Images:
 
 
 def read_images(path: str | Path) -> Images:
-    """Reads grey images with their classes, plain or compressed with gzip or zstd.
+    """Reads grey images with their classes, plain or compressed with gzip or zstd; of a file of several parts those to
+    train on.
 
     An IDX file (LeCun's layout of MNIST) whose name holds `images-idx3` brings its classes from the file beside it
     whose name has `labels-idx1` there. An npz file has `train_images` and `train_labels` (as MedMNIST names them),
@@ -51,15 +64,45 @@ def read_images(path: str | Path) -> Images:
     Raises:
         DataError: neither of them, cut short, images in colour, or not as many classes as images.
     """
+    pixels, labels = next(iter(raw_parts(path).values()))
+    if pixels.ndim != 3:
+        raise not_grey(pixels, path)
+    return Images(pixels, labels)
+
+
+Raw = tuple[UInt8[np.ndarray, "images *shape"], Int64[np.ndarray, " images"]]
+"""Images as a file has them, in greys or in colours, and their classes."""
+
+
+def raw_parts(path: str | Path) -> dict[str, Raw]:
+    """The parts that a file has, of `train`, `valid` and `test` in this order, and at least one.
+
+    Those of an npz file are told by the names of its arrays (as for `read_images`, and `val_images`, `test_images`,
+    `x_test`). An IDX file is the part to train on; where `train` is in its name and the file with `t10k` in its place
+    lies beside it, that is the part to test on.
+
+    Raises:
+        DataError: as `read_images`; images in colour are let through.
+    """
     path = require_file(path)
-    pixels, labels = _npz(path) if zipfile.is_zipfile(path) else _idx_pair(path)
-    if pixels.ndim != 3 or pixels.dtype != np.uint8:
-        raise DataError(
-            "not grey images",
-            expected="bytes of shape (images, height, width)",
-            got=f"{pixels.dtype} of shape {pixels.shape}",
-            path=path,
-        )
+    parts = _npz(path) if zipfile.is_zipfile(path) else _idx_parts(path)
+    return {part: _checked(pixels, labels, path) for part, (pixels, labels) in parts.items()}
+
+
+def not_grey(pixels: np.ndarray, path: str | Path, hint: str = "") -> DataError:
+    """The error for an array that is not one of grey images."""
+    return DataError(
+        "not grey images",
+        expected="bytes of shape (images, height, width)",
+        got=f"{pixels.dtype} of shape {pixels.shape}",
+        hint=hint,
+        path=path,
+    )
+
+
+def _checked(pixels: np.ndarray, labels: np.ndarray, path: Path) -> Raw:
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 3 or (pixels.ndim == 4 and pixels.shape[-1] == 3)):
+        raise not_grey(pixels, path)
     # MedMNIST has a class in a row of its own.
     if labels.size != len(pixels) or labels.dtype.kind not in "iu" or not pixels.size:
         raise DataError(
@@ -68,37 +111,62 @@ def read_images(path: str | Path) -> Images:
             got=f"{labels.dtype} of shape {labels.shape}",
             path=path,
         )
-    return Images(pixels, labels.reshape(-1).astype(np.int64))
+    return pixels, labels.reshape(-1).astype(np.int64)
 
 
-def _npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def npz_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file.
+
+    Raises:
+        DataError: it is none, is damaged, or holds objects.
+    """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            names: Mapping[str, np.ndarray] = arrays
-            for images, labels in _NPZ:
-                if images in names and labels in names:
-                    return names[images], names[labels]
-            got = ", ".join(names)
+            return dict(arrays)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:  # objects, or damaged
         raise DataError(f"not an npz file of plain arrays ({error})", path=path) from error
-    expected = ", or ".join(" and ".join(pair) for pair in _NPZ)
-    raise DataError("no images in this npz file", expected=expected, got=got, path=path)
+
+
+def _npz(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    arrays: Mapping[str, np.ndarray] = npz_arrays(path)
+    found = {
+        part: (arrays[images], arrays[labels])
+        for part, pairs in _NPZ.items()
+        for images, labels in reversed(pairs)  # where there are several the first counts
+        if images in arrays and labels in arrays
+    }
+    if not found:
+        expected = ", or ".join(" and ".join(pair) for pairs in _NPZ.values() for pair in pairs)
+        raise DataError("no images in this npz file", expected=expected, got=", ".join(arrays), path=path)
+    return found
+
+
+def _idx_parts(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    parts = {"train": _idx_pair(path)}
+    test = path.with_name(path.name.replace("train", "t10k"))
+    if test != path and test.exists():
+        parts["test"] = _idx_pair(test)
+    return parts
 
 
 def _idx_pair(path: Path) -> tuple[np.ndarray, np.ndarray]:
     beside = path.with_name(path.name.replace("images-idx3", "labels-idx1").replace("images.idx3", "labels.idx1"))
-    pixels = _idx(path)
+    pixels = read_idx(path)
     if beside == path or not beside.exists():
         raise DataError(
             "no classes beside the images",
             expected="a name with images-idx3, and a file with labels-idx1 in its place",
             path=path,
         )
-    return pixels, _idx(beside)
+    return pixels, read_idx(beside)
 
 
-def _idx(path: Path) -> np.ndarray:
-    """An array in the IDX format: two zeros, a type, a count of axes, their lengths, then the values."""
+def read_idx(path: Path) -> np.ndarray:
+    """An array in the IDX format: two zeros, a type, a count of axes, their lengths, then the values.
+
+    Raises:
+        DataError: it is none, is not of bytes, or is cut short.
+    """
     with open_bytes(path) as file:
         content = file.read()
     if len(content) < 4 or content[:3] != b"\0\0\x08" or not 1 <= content[3] <= 3 or len(content) < 4 + 4 * content[3]:
