@@ -134,7 +134,7 @@ def test_credit_is_a_share(points: float, carried: float):
         Credit(points, carried)
 
 
-# -- libraries that only some claims need --------------------------------------------------------------------------------
+# -- libraries that only some claims need ------------------------------------------------------------------------------
 
 NEEDY = """given A = [[2, 0], [1, 3]]
 claim S = A @ A.T = [[4, 2], [2, 10]]
