@@ -24,10 +24,11 @@ _FOLDERS = {"train": ("train",), "valid": ("val", "valid", "validation"), "test"
 
 @dataclass(frozen=True)
 class ImageParts:
-    """The parts that a set comes in, by `train`, `valid` and `test`, and what its classes are called."""
+    """The parts that a set comes in, by `train`, `valid` and `test`, and what its classes are called where that is
+    known."""
 
     parts: dict[str, Images]
-    names: Sequence[str]
+    names: Sequence[str] | None
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def read_image_parts(path: str | Path, fitting: Fitting, names: Sequence[str] | 
             got=str(labels.min() if labels.min() < 0 else labels.max()),
             path=path,
         )
-    return ImageParts(parts, names or [str(number) for number in range(classes)])
+    return ImageParts(parts, names)
 
 
 def split_images(found: ImageParts, *, valid: float, test: float, seed: int) -> ImageSplit:
@@ -151,7 +152,10 @@ def split_images(found: ImageParts, *, valid: float, test: float, seed: int) -> 
             expected="some for each part, and of two classes or more to train on",
             got=f"{len(whole)}, {', '.join(f'{len(one)} for {part}' for part, one in parts.items())}",
         )
-    return ImageSplit(train, parts["valid"], parts["test"], found.names, len(whole) - len(free))
+    names = found.names or [
+        str(number) for number in range(1 + max(int(images.labels.max()) for images in found.parts.values()))
+    ]
+    return ImageSplit(train, parts["valid"], parts["test"], names, len(whole) - len(free))
 
 
 def read_pictures(path: str | Path, fitting: Fitting) -> tuple[list[str], UInt8[np.ndarray, "images height width"]]:
@@ -201,7 +205,7 @@ def _fit(pixels: np.ndarray, path: Path, fitting: Fitting) -> UInt8[np.ndarray, 
         fitting.say(f"{path.name}: {len(pixels):,} images of {told} brought to {size} x {size} in greys")
     if coloured:
         pixels = grey(pixels)
-    return resized(Images(pixels, np.zeros(len(pixels), dtype=np.int64)), size).pixels
+    return resized(Images.unlabelled(pixels), size).pixels
 
 
 # -- folders ---------------------------------------------------------------------------------------------------------

@@ -30,6 +30,11 @@ class Images:
     labels: Int64[np.ndarray, " images"]
     full: int = 255
 
+    @classmethod
+    def unlabelled(cls, pixels: UInt8[np.ndarray, "images height width"]) -> "Images":
+        """Images whose classes are not known: all are 0."""
+        return cls(pixels, np.zeros(len(pixels), dtype=np.int64))
+
     def __len__(self) -> int:
         return len(self.labels)
 

@@ -20,7 +20,7 @@ from qkv.draw.chart import (
 from qkv.draw.checked import check_page, check_text, error_map_svg
 from qkv.draw.graph import DrawnGraph, graph_svg, matrix_svg
 from qkv.draw.parity import parity_page, parity_text
-from qkv.draw.picture import image_matrix_svg, images_svg
+from qkv.draw.picture import figure_png, image_matrix_svg, image_weights_svg, images_svg
 from qkv.draw.recurrence import gates_over_time
 from qkv.draw.report import (
     Facts,
@@ -87,9 +87,11 @@ __all__ = [
     "check_text",
     "curves",
     "error_map_svg",
+    "figure_png",
     "gates_over_time",
     "graph_svg",
     "image_matrix_svg",
+    "image_weights_svg",
     "images_svg",
     "matrix_svg",
     "panels",

@@ -10,17 +10,34 @@ import zlib
 from collections.abc import Sequence
 
 import torch
+import vl_convert
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from qkv.draw.attention import Look, cells, describe, drawable, matrix_legend
+from qkv.draw.colour import SERIES
 from qkv.draw.label import ems, visible
-from qkv.draw.shapes import FONT, GAP, SMALL, Panel, document, frame, grid, headed, stack, units, written
+from qkv.draw.shapes import (
+    CRISP,
+    FONT,
+    GAP,
+    SMALL,
+    Panel,
+    document,
+    frame,
+    grid,
+    headed,
+    line_of_text,
+    stack,
+    units,
+    written,
+)
 from qkv.errors import InputError
 from qkv.types import AttentionMap
 
 _CELL = 40
 _SIDE = 72
+_OVERLAID = 140
 
 
 def images_svg(
@@ -103,6 +120,61 @@ def image_matrix_svg(
     return document(figure, title or attention.layer, describe(attention))
 
 
+def image_weights_svg(
+    image: Float[Tensor, "height width *colours"],
+    weights: Float[Tensor, "maps rows columns"],
+    *,
+    labels: Sequence[str],
+    title: str | None = None,
+) -> str:
+    """An image as SVG, and again for each map of weights, which lies over it: the stronger the colour of a patch, the
+    larger its weight. The figure has one scale.
+
+    Args:
+        weights: not negative; rows and columns of patches that fill the image.
+        labels: what stands below each map.
+
+    Raises:
+        InputError: labels that do not fit, weights that are negative or not finite, or an image that cannot be drawn.
+
+    >>> import torch
+    >>> image_weights_svg(torch.eye(4), torch.eye(2)[None] / 2, labels=["mean"]).count("<image")
+    2
+    """
+    if len(labels) != len(weights):
+        raise InputError("labels do not fit the maps", expected=f"{len(weights)}, one a map", got=str(len(labels)))
+    if weights.numel() == 0 or not bool(torch.isfinite(weights).all()) or bool((weights < 0).any()):
+        raise InputError("these weights cannot be drawn over an image", expected="at least one, all from 0 on")
+    ((picture,),) = _pictures(image=image[None])
+    top = float(weights.max()) or 1.0
+    _, rows, columns = weights.shape
+    height, width = _OVERLAID / rows, _OVERLAID / columns
+    panels = [_captioned(_image(picture, 0.0, 0.0, _OVERLAID), "")]
+    for some, label in zip(weights.detach().cpu().double().tolist(), labels, strict=True):
+        veil = [
+            f'<rect x="{units(x * width)}" y="{units(y * height)}" width="{units(width)}" height="{units(height)}" '
+            f'fill="{SERIES[1]}" fill-opacity="{0.9 * weight / top:.3f}" {CRISP}>'
+            f"<title>row {y}, column {x}: {weight:.4f}</title></rect>"
+            for y, row in enumerate(some)
+            for x, weight in enumerate(row)
+        ]
+        panels.append(_captioned("\n".join([_image(picture, 0.0, 0.0, _OVERLAID), *veil]), visible(label)))
+    told = line_of_text(f"strongest colour: {top:.3f}", SMALL)
+    return document(
+        headed(stack([grid(panels, gap=14), told]), title), title or "weights over an image", f"{len(weights)} maps"
+    )
+
+
+def figure_png(svg: str, *, scale: int | float = 2) -> bytes:
+    """A figure of this room as the bytes of a PNG, `scale` pixels to a unit."""
+    return vl_convert.svg_to_png(svg, scale=scale)
+
+
+def _captioned(body: str, label: str) -> Panel:
+    words = written(label, _OVERLAID / 2, _OVERLAID + 0.8 * FONT, "middle", size=SMALL) if label else ""
+    return Panel(_OVERLAID, _OVERLAID + 1.4 * FONT, body + words)
+
+
 def _pictures(**sides: Tensor) -> list[list[str]]:
     """The images of each side as addresses that hold their own data, on one scale."""
     for name, images in sides.items():
@@ -117,7 +189,7 @@ def _pictures(**sides: Tensor) -> list[list[str]]:
     low = min(float(images.min()) for images in sides.values())
     span = max(float(images.max()) for images in sides.values()) - low or 1.0
     scaled = [(images.detach().cpu().double() - low) / span for images in sides.values()]
-    return [[_address((255 * image).round().to(torch.uint8)) for image in images] for images in scaled]
+    return [[address((255 * image).round().to(torch.uint8)) for image in images] for images in scaled]
 
 
 def _image(address: str, x: float, y: float, side: int | float) -> str:
@@ -127,7 +199,7 @@ def _image(address: str, x: float, y: float, side: int | float) -> str:
     return f'<image {place} href="{address}" {look}/>{frame(x, y, side, side)}'
 
 
-def _address(image: UInt8[Tensor, "height width *colours"]) -> str:
+def address(image: UInt8[Tensor, "height width *colours"]) -> str:
     return f"data:image/png;base64,{base64.b64encode(_png(image)).decode()}"
 
 

@@ -6,10 +6,13 @@ from qkv.models.bert_classifier import BertClassifier, BertClassifierConfig
 from qkv.models.causal_lm import CausalLM
 from qkv.models.geometric import GeometricNetwork
 from qkv.models.graph_network import GraphBatch, GraphNetwork, GraphNetworkConfig, NodeClassifier, NodeRegressor
+from qkv.models.image_cnn import ImageCNN, ImageCNNConfig
 from qkv.models.lstm_classifier import LSTMClassifier, LSTMClassifierConfig
 from qkv.models.ngram_counts import NGramCounts
 from qkv.models.node_tables import NodeTable, TableName
+from qkv.models.patch_transformer import PatchTransformer, PatchTransformerConfig
 from qkv.models.recurrent_lm import RecurrentLM, RecurrentLMConfig
+from qkv.models.residual_cnn import ResidualCNN, ResidualCNNConfig
 from qkv.models.search import Hypothesis, SearchOptions, search
 from qkv.models.seq2seq_rnn import RecurrentConfig, TranslationRNN
 from qkv.models.seq2seq_transformer import TransformerConfig, TranslationTransformer
@@ -33,15 +36,21 @@ __all__ = [
     "GraphNetwork",
     "GraphNetworkConfig",
     "Hypothesis",
+    "ImageCNN",
+    "ImageCNNConfig",
     "LSTMClassifier",
     "LSTMClassifierConfig",
     "NGramCounts",
     "NodeClassifier",
     "NodeRegressor",
     "NodeTable",
+    "PatchTransformer",
+    "PatchTransformerConfig",
     "RecurrentConfig",
     "RecurrentLM",
     "RecurrentLMConfig",
+    "ResidualCNN",
+    "ResidualCNNConfig",
     "SearchOptions",
     "TableName",
     "TransformerClassifier",

@@ -59,6 +59,12 @@ RECIPES = {
         real_data="images with classes (IDX, npz)",
         compares="dot product, scaled dot product, RBF kernel",
     ),
+    "images": Entry(
+        summary="Tell images apart: what pooling buys and costs, what filters and patches see, where it errs.",
+        default_data="the handwritten digits that scikit-learn carries",
+        real_data="images with classes (MedMNIST's npz, IDX, a folder of pictures for each class)",
+        compares="maxpool, stride, residual, attention",
+    ),
     "graph": Entry(
         summary="Graphs: a convolution by hand, classes from four nodes, a number for each node of a real network.",
         default_data="Zachary's karate club",
