@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field, NonNegativeInt
@@ -62,7 +63,7 @@ class ImageCNN(nn.Module):
         x = step("conv1", self._smaller(F.relu(self.conv1(pixels))))
         x = step("conv2", self._smaller(F.relu(self.conv2(x))))
         x = self.dropout(F.relu(self.linear1(x.flatten(1))))
-        return self.output(F.relu(self.linear2(x))).log_softmax(dim=1)
+        return log_probabilities(self.output(F.relu(self.linear2(x))))
 
     def loss(self, batch: ImageBatch) -> Float[Tensor, ""]:
         """Mean cross-entropy."""
@@ -70,6 +71,11 @@ class ImageCNN(nn.Module):
 
     def _smaller(self, x: Float[Tensor, "batch channels _ _"]) -> Float[Tensor, "batch channels _ _"]:
         return F.max_pool2d(x, 2) if self.pooling else x
+
+
+def log_probabilities(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch classes"]:
+    """Log-softmax, in single precision where `logits` have less: 8 bits are too few to tell how sure an answer is."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=1)
 
 
 def _halved(size: int, padding: int, pooling: bool) -> int:

@@ -7,6 +7,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from qkv.errors import InputError
+from qkv.models.image_cnn import log_probabilities
 from qkv.models.transformer_stack import StreamConfig, glorot, pre_norm_encoder
 from qkv.nn import Dropout, LearnedPositions
 from qkv.trace import scope
@@ -69,7 +70,7 @@ class PatchTransformer(nn.Module):
         tokens = self.positions(torch.cat((first, self.embedding(patches)), dim=1))
         with scope("encoder"):
             states = self.encoder(self.dropout(tokens))
-        return self.output(states[:, 0]).float().log_softmax(dim=1)
+        return log_probabilities(self.output(states[:, 0]))
 
     def loss(self, batch: ImageBatch) -> Float[Tensor, ""]:
         """Mean cross-entropy."""

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from qkv.models.image_cnn import log_probabilities
 from qkv.nn import Dropout
 from qkv.trace import step
 from qkv.types import Config, ImageBatch
@@ -86,7 +87,7 @@ class ResidualCNN(nn.Module):
         """
         x = step("conv1", self.stem(pixels))
         x = step("conv2", F.relu(self.norm(self.blocks(x))))
-        return self.output(self.dropout(x.mean(dim=(2, 3)))).float().log_softmax(dim=1)
+        return log_probabilities(self.output(self.dropout(x.mean(dim=(2, 3)))))
 
     def loss(self, batch: ImageBatch) -> Float[Tensor, ""]:
         """Mean cross-entropy; of smoothed labels while training."""

@@ -16,6 +16,8 @@ _FACTS = {
     "seconds": ("minutes", ".1f", 60.0),
     "tokens_per_second": ("tokens/s", ",.0f", 1.0),
 }
+# The same, of what is told with its interval over seeds.
+_SHARES = {"train_accuracy": "training accuracy", "valid_accuracy": "validation accuracy"}
 _Best = Literal["highest", "lowest"]
 _BEST: dict[str, _Best] = {
     "bleu": "highest",
@@ -34,11 +36,13 @@ def table(comparison: Comparison) -> Table:
     """Means over seeds with 95 % intervals, a row a group; baselines that are no group themselves below."""
     runs = [run for group in comparison.groups for run in group.runs]
     facts = {key: fact for key, fact in _FACTS.items() if all(key in run.result for run in runs)}
+    shares = {key: name for key, name in _SHARES.items() if all(key in run.result for run in runs)}
     rows: list[list[str | int | float | None]] = [
         [
             group.name,
             len(group.runs),
             *(f"{group.estimate(metric):.{_digits(metric)}f}" for metric in comparison.metrics),
+            *(f"{group.fact(key):.4f}" for key in shares),
             *(f"{group.fact(key).mean / unit:{form}}" for key, (_, form, unit) in facts.items()),
         ]
         for group in comparison.groups
@@ -49,9 +53,10 @@ def table(comparison: Comparison) -> Table:
             continue
         scores = {metric: first.baseline(name, metric) for metric in comparison.metrics}
         told = [None if score is None else f"{score:.{_digits(metric)}f}" for metric, score in scores.items()]
-        rows.append([name, None, *told, *([None] * len(facts))])
+        rows.append([name, None, *told, *([None] * (len(shares) + len(facts)))])
     best: dict[str, _Best] = {metric: _BEST[metric] for metric in comparison.metrics if metric in _BEST}
-    return Table(["", "seeds", *comparison.metrics, *(name for name, _, _ in facts.values())], rows, best=best)
+    told = [*shares.values(), *(name for name, _, _ in facts.values())]
+    return Table(["", "seeds", *comparison.metrics, *told], rows, best=best)
 
 
 def text(comparison: Comparison) -> str:
@@ -72,6 +77,7 @@ def write(comparison: Comparison, out: Path) -> list[Path]:
             "that go with the model."
         ),
         table(comparison),
+        *_choice(comparison.groups),
         Figure(bars, f"{metric}: mean and 95 % interval."),
     ]
     if trained:
@@ -89,6 +95,19 @@ def write(comparison: Comparison, out: Path) -> list[Path]:
         files.write_text(out / "comparison.html", draw.report_page("Comparison", blocks)),
         files.write_json(out / "comparison.json", comparison.as_json()),
         *(files.write_text(out / name, chart) for name, chart in charts.items()),
+    ]
+
+
+def _choice(groups: Sequence[Group]) -> list[Paragraph]:
+    """Which of the groups the validation part prefers, where runs tell how well they do there."""
+    if len(groups) == 1 or not all("valid_accuracy" in run.result for group in groups for run in group.runs):
+        return []
+    best = max(groups, key=lambda group: group.fact("valid_accuracy").mean)
+    return [
+        Paragraph(
+            f"By the validation part, {best.name} is the one to take: right in {best.fact('valid_accuracy').mean:.2%} "
+            f"there, in {best.estimate('accuracy').mean:.2%} of the test part, which had no say in the choice."
+        )
     ]
 
 
