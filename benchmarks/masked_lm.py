@@ -5,15 +5,19 @@ path/to/ngrams_masked.npz`. Prints a table and exits with 1 where a bar is misse
 `--threads` and `--rounds` say how it is measured.
 
 The peer is the course's algorithm in NumPy and double precision: one-hot matrices, the outputs of all positions, masked
-afterwards, and momentum in arrays of its own. It is measured with one BLAS thread and with two. Everyone starts from
-the same parameters and goes through the same batches with the same words hidden, and is held to the same losses.
+afterwards, and momentum in arrays of its own. It is measured with one BLAS thread and with two. Everyone has a process
+of its own, starts from the same parameters, goes through the same batches with the same words hidden, and is held to
+the same losses.
 """
 
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +31,7 @@ from qkv.train import FitConfig, RunFolder, fit
 from qkv.types import NGramBatch
 
 BATCH, RATE, MOMENTUM = 100, 0.1, 0.9
-BATCHES = 50  # in a turn
+BATCHES = 300  # in a turn
 WHOLE = 16_000
 Step = Callable[[NGramBatch], float]
 
@@ -75,18 +79,14 @@ class Written:
 
 
 class Ours:
-    """A step of `qkv.train.fit`: the gradients of the model, and torch's descent."""
+    """A step of `qkv.train.fit`."""
 
     def __init__(self, model: WindowLM):
         self.model = model
-        self.optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM, fused=True)
+        self.moved = {name: np.zeros_like(value.detach().numpy()) for name, value in model.named_parameters()}
 
     def step(self, batch: NGramBatch) -> float:
-        loss, gradients = self.model.loss_and_gradients(batch)
-        for name, parameter in self.model.named_parameters():
-            parameter.grad = torch.from_numpy(gradients[name])
-        self.optimizer.step()
-        return loss
+        return self.model.descend(batch, self.moved, rate=RATE, momentum=MOMENTUM)
 
 
 def started(words: int, length: int) -> WindowLM:
@@ -97,46 +97,79 @@ def started(words: int, length: int) -> WindowLM:
 class Descent:
     """One contender on its way through the batches, and the losses that it met."""
 
-    def __init__(self, step: Step, batches: NGramBatches, *, blas: int, threads: int):
-        self.step, self.blas, self.threads = step, blas, threads
+    def __init__(self, step: Step, batches: NGramBatches):
+        self.step = step
         self.batches: Iterator[NGramBatch] = (batch for epoch in range(99) for batch in batches.epoch(epoch))
         self.losses: list[float] = []
 
     def turn(self) -> float:
         """Seconds a batch."""
         batches = list(islice(self.batches, BATCHES))
-        torch.set_num_threads(self.threads)
-        with threadpool_limits(self.blas, user_api="blas"):
-            return seconds(lambda: self.losses.extend(map(self.step, batches))) / BATCHES
+        return seconds(lambda: self.losses.extend(map(self.step, batches))) / BATCHES
 
 
-def fitted(train: NGramBatches, words: int, threads: int) -> float:
+class Apart:
+    """A contender in a process of its own: waiting threads of one would take the processors from another."""
+
+    def __init__(self, data: Path, kind: str, *, blas: int = 1, threads: int = 1):
+        start = (data, kind, blas, threads)
+        self.process = ProcessPoolExecutor(1, get_context("spawn"), initializer=_begin, initargs=start)
+
+    def turn(self) -> float:
+        return self.process.submit(_turn).result()
+
+    def losses(self) -> np.ndarray:
+        return np.array(self.process.submit(_losses).result())
+
+
+def _begin(data: Path, kind: str, blas: int, threads: int) -> None:
+    global _descent, _turn_of
+    torch.set_num_threads(threads)
+    threadpool_limits(blas, user_api="blas")
+    train, words = batches_of(data)
+    if kind == "fit":
+        _turn_of = partial(fitted, train, words)
+        return
+    model = started(words, train.rows.shape[1])
+    _descent = Descent((Written if kind == "written" else Ours)(model).step, train)
+    _turn_of = _descent.turn
+
+
+def _turn() -> float:
+    return _turn_of()
+
+
+def _losses() -> list[float]:
+    return _descent.losses
+
+
+def batches_of(data: Path) -> tuple[NGramBatches, int]:
+    """Rows to train on, and how many words there are."""
+    grams = read_ngrams(data)
+    return NGramBatches(grams.train, batch_size=BATCH, seed=0, hide="random"), len(grams.words)
+
+
+def fitted(train: NGramBatches, words: int) -> float:
     """Seconds a batch of `fit` from its first to its last, its batches made and its measurements written."""
     config = FitConfig(
         optimizer="sgd", learning_rate=RATE, momentum=MOMENTUM, weight_decay=0, clip_norm=None, warmup_steps=0,
-        schedule="constant", precision="float32", steps=20 * BATCHES, log_every=100, epochs=99,
+        schedule="constant", precision="float32", steps=4 * BATCHES, log_every=100, epochs=99,
     )  # fmt: skip
-    torch.set_num_threads(threads)
     valid = NGramBatches(train.rows[:1], batch_size=1, seed=0, hide="each", shuffle=False)
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder.create(Path(folder) / "run", recipe="masked-lm", config={}, seed=0)
-        return fit(started(words, train.rows.shape[1]), train, valid, config, run).seconds / (20 * BATCHES)
+        return fit(started(words, train.rows.shape[1]), train, valid, config, run).seconds / (4 * BATCHES)
 
 
-def speed(train: NGramBatches, words: int, threads: int, rounds: int) -> list[Finding]:
-    length = train.rows.shape[1]
-
-    def descent(kind: Callable[[WindowLM], Written | Ours], *, blas: int = 1, threads: int = 1) -> Descent:
-        return Descent(kind(started(words, length)).step, train, blas=blas, threads=threads)
-
-    one, two = descent(Written), descent(Written, blas=2)
-    alone, ours = descent(Ours), descent(Ours, threads=threads)
+def speed(data: Path, threads: int, rounds: int) -> list[Finding]:
+    one, two = Apart(data, "written"), Apart(data, "written", blas=2)
+    alone, ours = Apart(data, "qkv"), Apart(data, "qkv", threads=threads)
+    through_fit = Apart(data, "fit", threads=threads)
     contenders = {"written down, one BLAS thread": one, "written down, two": two, "qkv, one thread": alone, "qkv": ours}
-    turns = {name: contender.turn for name, contender in contenders.items()}
-    times = take_turns({**turns, "fit": lambda: fitted(train, words, threads)}, rounds)
+    times = take_turns({name: x.turn for name, x in (contenders | {"fit": through_fit}).items()}, rounds)
     medians = {name: statistics.median(values) for name, values in times.items()}
-    expected = np.array(one.losses)
-    apart = max(float(np.abs(np.array(other.losses) / expected - 1).max()) for other in (two, alone, ours))
+    expected = one.losses()
+    apart = max(float(np.abs(other.losses() / expected - 1).max()) for other in (two, alone, ours))
     return [
         *(Finding(f"batches a second: {name}", 1 / median) for name, median in medians.items()),
         Finding("times as fast as written down, one BLAS thread",
@@ -156,11 +189,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         sys.exit("--rounds: 1 or more")
-    grams = read_ngrams(arguments.data or find("nlm-250"))
-    train = NGramBatches(grams.train, batch_size=BATCH, seed=0, hide="random")
-    judge(
-        {"Speed": lambda: speed(train, len(grams.words), arguments.threads, arguments.rounds)}, as_json=arguments.json
-    )
+    data = arguments.data or find("nlm-250")
+    judge({"Speed": lambda: speed(data, arguments.threads, arguments.rounds)}, as_json=arguments.json)
 
 
 if __name__ == "__main__":

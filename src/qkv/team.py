@@ -67,6 +67,18 @@ def side_by_side(run: Callable[[Task], Made], tasks: Sequence[Task]) -> list[Mad
     return made
 
 
+def team() -> tuple[int, int]:
+    """Torch's threads for `qkv.compiled.in_team`: the address of `GOMP_parallel`, and how many there are.
+
+    Compiled code that goes to them by itself does not wait for the interpreter's lock, which takes as long as some ten
+    thousand sums; `side_by_side` is for what takes longer. Where torch has no such threads, it is one.
+    """
+    library = _openmp()
+    if library is None:
+        return 0, 1
+    return _address(library), torch.get_num_threads()
+
+
 @cache
 def _openmp() -> ctypes.CDLL | None:
     """The library whose threads torch uses, where it is GNU's and comes with torch."""
@@ -77,6 +89,11 @@ def _openmp() -> ctypes.CDLL | None:
     library.GOMP_parallel.argtypes = [_BODY, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     library.GOMP_parallel.restype = None
     return library
+
+
+@cache
+def _address(library: ctypes.CDLL) -> int:
+    return ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value or 0
 
 
 @cache

@@ -1,7 +1,7 @@
 import math
 import os
 import signal
-from itertools import product
+from itertools import islice, product
 
 import numpy as np
 import pytest
@@ -127,6 +127,9 @@ def single(task="masked", *, embed_dim=11, hidden_size=37, vocab=41, gradient="r
     return model
 
 
+GRAMS = np.random.default_rng(5).integers(1, 41, (116, 5))
+
+
 def same(model: WindowLM, batch: NGramBatch) -> None:
     """Holds what the model computes to the derivation in double precision."""
     parameters = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
@@ -158,6 +161,50 @@ def test_the_fast_way_comes_to_the_same_at_all_sizes(embed_dim, hidden_size, voc
     model = single(embed_dim=embed_dim, hidden_size=hidden_size, vocab=vocab)
     grams = np.random.default_rng(seed).integers(1, vocab, (batch, 5))
     same(model, next(NGramBatches(grams, batch_size=batch, seed=seed, hide="random").epoch(0)))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("gradient", ["right", "published"])
+@pytest.mark.parametrize("sizes", [{}, {"embed_dim": 6}], ids=["fast", "plain"])
+def test_descent_in_one_go_is_that_of_torch(sizes, gradient, momentum):
+    model, reference = single(**sizes, gradient=gradient), single(**sizes, gradient=gradient)
+    moved = {name: np.zeros_like(value.detach().numpy()) for name, value in model.named_parameters()}
+    torchs = torch.optim.SGD(reference.parameters(), lr=0.25, momentum=momentum)
+    for batch in islice(NGramBatches(GRAMS, batch_size=29, seed=3, hide="random").epoch(0), 4):
+        expected, gradients = reference.loss_and_gradients(batch)
+        for name, parameter in reference.named_parameters():
+            parameter.grad = torch.from_numpy(gradients[name])
+        torchs.step()
+        assert model.descend(batch, moved, rate=0.25, momentum=momentum) == pytest.approx(expected, rel=1e-5)
+    for (name, ours), theirs in zip(model.named_parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours.detach(), theirs.detach(), rtol=1e-5, atol=1e-6, msg=name)
+        assert not torch.equal(ours, dict(single(**sizes).named_parameters())[name])
+
+
+def test_descent_comes_to_the_same_bits_with_any_number_of_threads():
+    before, ends = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            model = single()
+            moved = {name: np.zeros_like(value.detach().numpy()) for name, value in model.named_parameters()}
+            for batch in NGramBatches(GRAMS, batch_size=29, seed=3, hide="random").epoch(0):
+                model.descend(batch, moved, rate=0.25, momentum=0.5)
+            ends.append(torch.cat([x.detach().flatten() for x in model.parameters()]))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(ends[0], ends[1])
+    assert torch.equal(ends[0], ends[2])
+
+
+def test_descent_at_no_rate_only_gathers_gradients():
+    model, batch = single(), next(NGramBatches(GRAMS, batch_size=29, seed=3, hide="random").epoch(0))
+    _, gradients = model.loss_and_gradients(batch)
+    moved = {name: np.zeros_like(value) for name, value in gradients.items()}
+    model.descend(batch, moved, rate=0.0, momentum=0.5)
+    for name, value in single().named_parameters():
+        assert torch.equal(dict(model.named_parameters())[name], value)
+        np.testing.assert_array_equal(moved[name], gradients[name])
 
 
 def test_small_networks_take_the_plain_way():

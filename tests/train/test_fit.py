@@ -247,11 +247,41 @@ def test_gradients_derived_by_hand_train_as_those_of_autograd(points, new_run, c
     torch.testing.assert_close(runs[0].load_weights()["w"], runs[1].load_weights()["w"], rtol=1e-5, atol=1e-6)
 
 
+class DescendingSlope(HandDerivedSlope):
+    """The same, which also takes its steps."""
+
+    steps = 0
+
+    def descend(self, batch, moved, *, rate, momentum):
+        self.steps += 1
+        loss, gradients = self.loss_and_gradients(batch)
+        moved["w"][...] = momentum * moved["w"] + gradients["w"]
+        self.w.detach().numpy()[...] -= rate * moved["w"]
+        return loss
+
+
+PLAIN = {"optimizer": "sgd", "momentum": 0.5, "weight_decay": 0.0, "clip_norm": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "itself"),
+    [({}, True), ({"clip_norm": 0.01}, False), ({"weight_decay": 0.1}, False), ({"optimizer": "adamw"}, False)],
+    ids=str,
+)
+def test_a_model_takes_its_own_step_where_that_is_plain_descent(points, new_run, changes, itself):
+    models, runs = [HandDerivedSlope(), DescendingSlope()], [new_run("by fit"), new_run("by itself")]
+    for model, run in zip(models, runs, strict=True):
+        fit(model, points(), points(count=2), with_(**PLAIN | changes), run)
+    assert bool(models[1].steps) == itself
+    torch.testing.assert_close(models[0].w, models[1].w, rtol=1e-5, atol=1e-6)
+    assert not torch.equal(models[0].w, Slope().w)
+
+
 def test_descent_with_momentum_by_hand(points, new_run):
     # dL/dw = -1 at every step, so v = 1, 1 + 1 / 2, 1 + 3 / 4; at a rate of 0.1 the weight is 0.1, 0.25, 0.425.
     model = Scripted([3.0, 2.0, 1.0])
-    plain = {"optimizer": "sgd", "momentum": 0.5, "weight_decay": 0.0, "clip_norm": None, "schedule": "constant"}
-    fit(model, points(), points(count=1), with_(**plain, learning_rate=0.1, warmup_steps=0, steps=3), new_run())
+    steps = {"schedule": "constant", "learning_rate": 0.1, "warmup_steps": 0, "steps": 3}
+    fit(model, points(), points(count=1), with_(**PLAIN, **steps), new_run())
     assert float(model.weight.detach()) == pytest.approx(0.425)
 
 
@@ -340,13 +370,15 @@ def test_a_stopped_run_goes_on_bit_for_bit(plane, points, new_run, history_of, s
         assert torch.equal(parted.load_weights()[name], value)
 
 
+@pytest.mark.parametrize("model", [HandDerivedSlope, DescendingSlope])
 @pytest.mark.parametrize("step", [2, 13])
-def test_a_stopped_descent_goes_on_with_its_momentum_and_its_mean(points, new_run, history_of, step):
-    config, whole, parted = with_(optimizer="sgd", average=0.8, log_every=1), new_run("whole"), new_run("parted")
-    fit(HandDerivedSlope(), points(), points(), config, whole)
+def test_a_stopped_descent_goes_on_with_its_momentum_and_its_mean(points, new_run, history_of, step, model):
+    config = with_(**PLAIN, average=0.8, log_every=1)
+    whole, parted = new_run("whole"), new_run("parted")
+    fit(model(), points(), points(), config, whole)
     with pytest.raises(StoppedError):
-        fit(HandDerivedSlope(), points(), points(), config, parted, on_progress=stop_at(step))
-    fit(HandDerivedSlope(), points(), points(), config, parted)
+        fit(model(), points(), points(), config, parted, on_progress=stop_at(step))
+    fit(model(), points(), points(), config, parted)
     assert history_of(parted.path) == history_of(whole.path)
     assert torch.equal(parted.load_weights()["w"], whole.load_weights()["w"])
 
@@ -421,6 +453,20 @@ def test_compiled_runs_are_deterministic_and_go_on_bit_for_bit(plane, points, ne
     assert history_of(parted.path) == history_of(whole.path)
     for name, value in whole.load_weights().items():
         assert torch.equal(parted.load_weights()[name], value)
+
+
+def test_what_else_is_measured_stands_beside_the_validation_loss(plane, points, new_run):
+    run, model, states = new_run(), plane(), []
+
+    def measure() -> dict[str, float]:
+        states.append(model.training)
+        return {"accuracy": len(states) / 4}
+
+    fit(model, points(), points(), FitConfig(epochs=2, warmup_steps=1), run, measure=measure)
+    lines = [line for line in run.read().history if line["part"] == "valid"]
+    assert [line["accuracy"] for line in lines] == [0.25, 0.5]
+    assert states == [False, False]
+    assert all("loss" in line for line in lines)
 
 
 # -- precision -------------------------------------------------------------------------------------------------------

@@ -8,16 +8,16 @@ On the way there, rows of the batch lie along vectors, in matrices whose names e
 way back, goes through the parameters as they lie.
 """
 
-from collections.abc import Mapping
-from typing import Any, Literal, no_type_check
+from collections.abc import Iterator, Mapping
+from typing import Literal, no_type_check
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64
 
-from qkv.compiled import compiled
+from qkv.compiled import compiled, in_team
 from qkv.functional._lanes import LANES, ROWS, every, exp, larger, multiply, put, row, row_sum, zeros
-from qkv.team import side_by_side
+from qkv.team import team
 from qkv.types import MASK_ID
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -128,16 +128,67 @@ def _place(ids, read, scattered, hidden, at, share, embedding, w1, b1, w2, b2, d
 
 @no_type_check
 @compiled
-def _places(first, step, ids, read, scattered, hidden, share, embedding, w1, b1, w2, b2,
-            d_embedding, d_w1, d_b1, d_w2, d_b2, losses):  # fmt: skip
-    """`_place` for the outputs `first`, `first + step` and so on."""
-    outputs, words = len(losses), len(embedding)
-    for output in range(first, outputs, step):
-        own = slice(output * words, (output + 1) * words)
-        losses[output] = _place(
-            ids, read, scattered, hidden, ids.shape[1] - outputs + output, share, embedding, w1, b1, w2[own], b2[own],
-            d_embedding[output], d_w1[output], d_b1[output], d_w2[own], d_b2[own],
-        )  # fmt: skip
+def _move(x, moved, gradient, rate, momentum):
+    """A step of descent with momentum, of numbers that lie in a row."""
+    for i in range(len(x)):
+        moved[i] = momentum * moved[i] + gradient[i]
+        x[i] -= rate * moved[i]
+
+
+@no_type_check
+@compiled
+def _output(output, rows, embedding, w1, b1, w2, b2, shared, d_w2, d_b2, losses, rate, momentum):
+    """`_place` for one of the outputs; what all add to lies in `shared`, a row for each.
+
+    Its own gradients go to `d_w2` and `d_b2`, unless there is a rate: then these are their running sums, and `w2` and
+    `b2` move at once, while they are in the nearest cache.
+    """
+    ids, places, hidden, share = rows
+    outputs, words, dim = len(losses), len(embedding), embedding.shape[1]
+    own = slice(output * words, (output + 1) * words)
+    w2, b2, d_w2, d_b2 = w2[own], b2[own], d_w2[own], d_b2[own]
+    row, to_w1, to_b1 = shared[output], embedding.size, embedding.size + w1.size
+    g_w2, g_b2 = (d_w2, d_b2) if rate == 0 else (_matrix(words, len(w1)), zeros(words))
+    losses[output] = _place(
+        ids, places[0], places[1], hidden, ids.shape[1] - outputs + output, share, embedding, w1, b1, w2, b2,
+        row[:to_w1].reshape((words, dim)), row[to_w1:to_b1].reshape(w1.shape), row[to_b1:], g_w2, g_b2,
+    )  # fmt: skip
+    if rate != 0:
+        _move(w2.reshape(-1), d_w2.reshape(-1), g_w2.reshape(-1), rate, momentum)
+        _move(b2, d_b2, g_b2, rate, momentum)
+
+
+@no_type_check
+@compiled
+def _outputs(team, ids, hidden, published, embedding, w1, b1, w2, b2, d_w2, d_b2, rate, momentum):
+    """The mean loss, and the gradients that outputs share, one after another."""
+    outputs, count = len(w2) // len(embedding), 0
+    places = np.empty((2, *ids.shape), ids.dtype)  # rows of the embedding: those read, and those of the gradient
+    for i in range(len(ids)):
+        for n in range(ids.shape[1]):
+            places[0, i, n] = MASK_ID if hidden[i, n] else ids[i, n]
+            places[1, i, n] = ids[i, n] if published else places[0, i, n]
+            count += hidden[i, n]
+    shared, losses = np.zeros((outputs, embedding.size + w1.size + b1.size), np.float32), np.zeros(outputs)
+    rows = (ids, places, hidden, np.float32(1 / count))
+    given = (rows, embedding, w1, b1, w2, b2, shared, d_w2, d_b2, losses, rate, momentum)
+    in_team(team, _output, outputs, given)
+    for output in range(1, outputs):
+        shared[0] += shared[output]
+    return losses.sum() / count, shared[0]
+
+
+@no_type_check
+@compiled
+def _descend(team, ids, hidden, published, embedding, w1, b1, w2, b2, moved, rate, momentum):
+    """The mean loss before a step."""
+    m_embedding, m_w1, m_b1, m_w2, m_b2 = moved
+    loss, shared = _outputs(team, ids, hidden, published, embedding, w1, b1, w2, b2, m_w2, m_b2, rate, momentum)
+    to_w1, to_b1 = embedding.size, embedding.size + w1.size
+    _move(embedding.reshape(-1), m_embedding.reshape(-1), shared[:to_w1], rate, momentum)
+    _move(w1.reshape(-1), m_w1.reshape(-1), shared[to_w1:to_b1], rate, momentum)
+    _move(b1, m_b1, shared[to_b1:], rate, momentum)
+    return loss
 
 
 def usable(parameters: Mapping[str, np.ndarray]) -> bool:
@@ -154,20 +205,36 @@ def loss_and_gradients(
 ) -> tuple[float, dict[str, Float32[np.ndarray, "..."]]]:
     """As `window_lm.loss_and_gradients`, for parameters that are `usable`, in the order of its `NAMES`."""
     embedding, w1, b1, w2, b2 = parameters.values()
-    outputs = len(w2) // len(embedding)
-    ids, hidden = np.ascontiguousarray(ids), np.ascontiguousarray(hidden)  # for any other the loops are compiled anew
-    read = np.where(hidden, MASK_ID, ids)
-    scattered = read if gradient == "right" else ids
-    count = np.count_nonzero(hidden)
     d_w2, d_b2 = _empty(*w2.shape), _empty(*b2.shape)
-    shared = [np.zeros((outputs, *x.shape), np.float32) for x in (embedding, w1, b1)]
-    losses = np.empty(outputs)
-    arguments: list[Any] = [ids, read, scattered, hidden, np.float32(1 / count), embedding, w1, b1, w2, b2]
-    arguments += [*shared, d_w2, d_b2, losses]
-    threads = min(torch.get_num_threads(), outputs)
-    side_by_side(lambda first: _places(first, threads, *arguments), range(threads))
-    gradients = (*(x.sum(axis=0) for x in shared), d_w2, d_b2)
-    return losses.sum() / count, dict(zip(parameters, gradients, strict=True))
+    ids, hidden = _in_one_piece(ids, hidden)
+    published = gradient == "published"
+    loss, shared = _outputs(team(), ids, hidden, published, embedding, w1, b1, w2, b2, d_w2, d_b2, _ZERO, _ZERO)
+    d_embedding, d_w1, d_b1 = np.split(shared, (embedding.size, embedding.size + w1.size))
+    gradients = (d_embedding.reshape(embedding.shape), d_w1.reshape(w1.shape), d_b1, d_w2, d_b2)
+    return loss, dict(zip(parameters, gradients, strict=True))
+
+
+def descend(
+    parameters: Mapping[str, Float32[np.ndarray, "..."]],
+    moved: Mapping[str, Float32[np.ndarray, "..."]],
+    ids: Int64[np.ndarray, "batch n"],
+    hidden: Bool[np.ndarray, "batch n"],
+    gradient: Literal["right", "published"] = "right",
+    *,
+    rate: float,
+    momentum: float,
+) -> float:
+    """The loss; moves `parameters` by `moved`, to which their gradients were added, all in place."""
+    embedding, w1, b1, w2, b2 = parameters.values()
+    ids, hidden = _in_one_piece(ids, hidden)
+    sums, published = tuple(moved[name] for name in parameters), gradient == "published"
+    steps = np.float32(rate), np.float32(momentum)
+    return _descend(team(), ids, hidden, published, embedding, w1, b1, w2, b2, sums, *steps)
+
+
+def _in_one_piece(*rows: np.ndarray) -> Iterator[np.ndarray]:
+    """For rows that lie in any other way the loops would be compiled anew."""
+    return map(np.ascontiguousarray, rows)
 
 
 def _empty(*shape: int) -> np.ndarray:

@@ -173,11 +173,36 @@ class WindowLM(nn.Module):
         Raises:
             InputError: as `forward`.
         """
-        self._require(batch.ids, batch.hidden)
-        parameters = {name: getattr(self, name).detach().numpy() for name in NAMES}
+        parameters, rows = self._arrays(), self._rows(batch)
         computed = _window_fast.loss_and_gradients if _window_fast.usable(parameters) else loss_and_gradients
-        loss, gradients = computed(parameters, batch.ids.numpy(), batch.hidden.numpy(), self.gradient)
+        loss, gradients = computed(parameters, *rows, self.gradient)
         return float(loss), gradients
+
+    def descend(self, batch: NGramBatch, moved: Mapping[str, np.ndarray], *, rate: float, momentum: float) -> float:
+        """The loss, and a step of descent: `m <- momentum m + gradient`, `parameter <- parameter - rate m`.
+
+        Args:
+            moved: `m` by the names of the parameters, changed in place as these are.
+
+        Raises:
+            InputError: as `forward`.
+        """
+        parameters, rows = self._arrays(), self._rows(batch)
+        if rate and _window_fast.usable(parameters):
+            return _window_fast.descend(parameters, moved, *rows, self.gradient, rate=rate, momentum=momentum)
+        loss, gradients = self.loss_and_gradients(batch)
+        for name, parameter in parameters.items():
+            moved[name][...] = momentum * moved[name] + gradients[name]
+            parameter -= rate * moved[name]
+        return loss
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {name: getattr(self, name).detach().numpy() for name in NAMES}
+
+    def _rows(self, batch: NGramBatch) -> tuple[np.ndarray, np.ndarray]:
+        rows = batch.ids.numpy(), batch.hidden.numpy()
+        self._require(*rows)
+        return rows
 
     def _places(self, ids: Tensor, hidden: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """For each place where words are hidden: which of all hidden ones these are, and their logits."""
@@ -191,10 +216,10 @@ class WindowLM(nn.Module):
             if bool(here.any()):
                 yield here, F.linear(h[rows[here]], self.hid_to_output_weights[own], self.output_bias[own])
 
-    def _require(self, ids: Tensor, hidden: Tensor) -> None:
+    def _require(self, ids: Tensor | np.ndarray, hidden: Tensor | np.ndarray) -> None:
         if ids.shape[1] != self.length:
             raise InputError("rows of another length", expected=f"{self.length} words", got=str(ids.shape[1]))
-        least, most = (int(x) for x in ids.aminmax())
+        least, most = int(ids.min()), int(ids.max())
         if least < 0 or most >= self.vocab:
             raise InputError(
                 "ids has numbers without a word", expected=f"0 to {self.vocab - 1}", got=f"{least} to {most}"

@@ -109,6 +109,15 @@ class HandDerived(Protocol):
         ...
 
 
+@runtime_checkable
+class HandDescending(HandDerived, Protocol):
+    """A module that also brings the step after its gradients: plain gradient descent with momentum, in one go."""
+
+    def descend(self, batch: Any, moved: Mapping[str, np.ndarray], *, rate: float, momentum: float) -> float:
+        """The mean loss; changes parameters and `moved`, the running sums of their gradients, in place."""
+        ...
+
+
 @dataclass(frozen=True)
 class Progress:
     """Where training stands, for whoever shows it."""
@@ -132,11 +141,13 @@ def fit(
     device: torch.device | str = "cpu",
     other_threads: bool = False,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    measure: Callable[[], Mapping[str, float]] = dict,
 ) -> Position:
     """Trains `model` until the epochs, steps, minutes or patience are used up; leaves it with its best weights.
 
     `model.loss(batch)` returns the mean loss of a batch; a model that is `HandDerived` is trained without autograd. A
-    run folder that holds a saved state goes on from there.
+    run folder that holds a saved state goes on from there. What `measure` returns is written beside each validation
+    loss; it finds the model in `eval`, with the weights that this loss is of.
 
     Raises:
         StoppedError: on Ctrl-C or a termination signal, once the state is saved.
@@ -146,7 +157,7 @@ def fit(
     for part, batches in (("training", train), ("validation", valid)):
         if len(batches) == 0:
             raise InputError(f"the {part} part is empty", hint="more data")
-    loop = _Loop(model.to(device), train, valid, config, run, device, on_progress)
+    loop = _Loop(model.to(device), train, valid, config, run, device, on_progress, measure)
     loop.recover(other_threads=other_threads)
     at = loop.at
     with _deterministic(config.compile), stop_signals() as stopped:
@@ -245,14 +256,17 @@ class _Loop:
         run: RunFolder,
         device: torch.device | str,
         on_progress: Callable[[Progress], None],
+        measure: Callable[[], Mapping[str, float]],
     ):
         self.model, self.train, self.valid, self.config = model, train, valid, config
         self.run, self.device = run, device
-        self.on_progress = on_progress
+        self.on_progress, self.measured_too = on_progress, measure
         most = config.epochs * len(train)
         self.total = min(config.steps or most, most)
         self.precision = autocast(config.precision, device)
         self.derived = model if isinstance(model, HandDerived) else None
+        plain = config.optimizer == "sgd" and not config.weight_decay and config.clip_norm is None
+        self.descending = model if plain and isinstance(model, HandDescending) else None
         self.parameters = dict(model.named_parameters())
         self.optimizer = _optimizer(self.parameters.values(), config)
         self.state = TrainingState(model, self.optimizer)
@@ -278,20 +292,33 @@ class _Loop:
         """One step down the gradient of one batch."""
         at, most = self.at, self.config.clip_norm
         self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(at.step, self.config, self.left())
         with self.diverging():
-            loss = self.differentiate(batch.to(self.device))
+            loss = self.descend(batch) if self.descending else self.differentiate(batch.to(self.device))
         norm = loss if most is None else float(nn.utils.clip_grad_norm_(self.parameters.values(), most))
         if not math.isfinite(norm):
             raise self._diverged(f"the gradients are not finite at step {at.step + 1} (loss {loss:.4g})")
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(at.step, self.config, self.left())
-        self.optimizer.step()
+        if not self.descending:
+            self.optimizer.step()
         at.step, at.tokens = at.step + 1, at.tokens + batch.tokens
         if self.config.average:
             self.state.take_into_mean(1 - min(self.config.average, at.step / (at.step + 9)))
         at.epoch, at.batch = divmod(at.step, len(self.train))
         at.unlogged_loss, at.unlogged_steps = at.unlogged_loss + loss, at.unlogged_steps + 1
         self.tick()
+
+    def descend(self, batch: Batch) -> float:
+        """The loss of a batch, before the step that the model takes by itself."""
+        assert self.descending is not None
+        moved = {}
+        for name, parameter in self.parameters.items():
+            state = self.optimizer.state[parameter]
+            if state.get("momentum_buffer") is None:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+            moved[name] = state["momentum_buffer"].numpy()
+        rate = self.optimizer.param_groups[0]["lr"]
+        return self.descending.descend(batch, moved, rate=rate, momentum=self.config.momentum)
 
     def differentiate(self, batch: Batch) -> float:
         """The loss of a batch; leaves its gradients with the parameters."""
@@ -327,6 +354,8 @@ class _Loop:
                 self.valid_loss = mean_loss(self.model, self.valid, device=self.device)
             if not math.isfinite(self.valid_loss):
                 raise self._diverged(f"the validation loss is not finite at step {at.step}")
+            self.model.eval()
+            beside = self.measured_too()
             at.validated = at.step
             if best := self.valid_loss < at.best_loss:
                 at.best_loss, at.best_step, at.worse = self.valid_loss, at.step, 0
@@ -334,7 +363,7 @@ class _Loop:
             else:
                 at.worse += 1
         self.tick()
-        self._measure("valid", loss=self.valid_loss, best=best)
+        self._measure("valid", loss=self.valid_loss, best=best, **beside)
         self._show(None)
 
     def left(self) -> float:
