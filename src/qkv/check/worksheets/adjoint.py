@@ -46,6 +46,7 @@ class Backward:
     Raises:
         InputError: a graph that cannot be computed.
 
+    >>> from qkv.check.worksheets.algebra import Setting, Symbol
     >>> from qkv.check.worksheets.syntax import parse
     >>> sheet = parse("graph\\ny = W @ x\\nJ = sum(y * y)\\nend\\nclaim bar(y) = y\\nclaim bar(x) = W.T @ bar(y)")
     >>> (graph, first, second) = sheet.statements
