@@ -1,5 +1,6 @@
 """Data: readers, vocabularies, batches and generators. Raw things come in, batches go out."""
 
+from qkv.data.audio import Audio, FeatureConfig, at_rate, log_mel_of, played_at, read_audio, resample
 from qkv.data.batches import PairBatches, TextBatches, batch_of, source_batch
 from qkv.data.cleaning import CLEANING, clean_text
 from qkv.data.docstrings import docstrings
@@ -27,6 +28,7 @@ from qkv.data.labelled import (
     split_labelled,
     text_key,
 )
+from qkv.data.morse import morse, morse_waveform
 from qkv.data.ngrams import NGramBatches, NGrams, read_ngrams
 from qkv.data.pairs import (
     Pair,
@@ -42,9 +44,27 @@ from qkv.data.pairs import (
     split_pairs,
 )
 from qkv.data.phrases import phrases
+from qkv.data.recordings import (
+    Recording,
+    RecordingFolder,
+    RecordingSplit,
+    digits_by_name,
+    joined,
+    read_recordings,
+    read_sounds,
+    split_recordings,
+)
 from qkv.data.sets import SETS, NamedSet, find, present_word_sets, sha256_of, verify
+from qkv.data.speech import (
+    SpeechBatches,
+    VariationConfig,
+    frame_count,
+    frames_of,
+    padded_frames,
+    speech_batch,
+)
 from qkv.data.structure import Structure, folds, look_up, shares
-from qkv.data.tokens import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Vocabulary, train_vocabulary, word_of
+from qkv.data.tokens import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Vocabulary, alphabet_vocabulary, train_vocabulary, word_of
 
 __all__ = [
     "BOS_ID",
@@ -53,6 +73,8 @@ __all__ = [
     "PAD_ID",
     "SETS",
     "UNK_ID",
+    "Audio",
+    "FeatureConfig",
     "Fitting",
     "Graph",
     "ImageBatches",
@@ -68,28 +90,45 @@ __all__ = [
     "Pair",
     "PairBatches",
     "PairFile",
+    "Recording",
+    "RecordingFolder",
+    "RecordingSplit",
     "Skipped",
+    "SpeechBatches",
     "Split",
     "Structure",
     "TextBatches",
     "TextFile",
+    "VariationConfig",
     "Vocabulary",
+    "alphabet_vocabulary",
+    "at_rate",
     "batch_of",
     "clean_text",
     "date_pair",
     "digits",
+    "digits_by_name",
     "distinct",
     "docstrings",
     "find",
     "folds",
+    "frame_count",
+    "frames_of",
     "group_references",
+    "joined",
     "karate",
+    "log_mel_of",
     "look_up",
+    "morse",
+    "morse_waveform",
     "normalise_text",
     "number_pair",
     "numbers_and_dates",
+    "padded_frames",
     "phrases",
+    "played_at",
     "present_word_sets",
+    "read_audio",
     "read_column",
     "read_graph",
     "read_image_parts",
@@ -99,16 +138,21 @@ __all__ = [
     "read_ngrams",
     "read_pairs",
     "read_pictures",
+    "read_recordings",
+    "read_sounds",
     "read_texts",
     "require_labels",
+    "resample",
     "resized",
     "sentence_key",
     "sha256_of",
     "shares",
     "source_batch",
+    "speech_batch",
     "split_images",
     "split_labelled",
     "split_pairs",
+    "split_recordings",
     "text_key",
     "train_vocabulary",
     "verify",

@@ -243,7 +243,7 @@ def source_batch(
     >>> source.tolist(), mask.tolist()
     ([[7, 5, 2], [9, 2, 0]], [[True, True, True], [True, True, False]])
     """
-    return _padded([[*ids, EOS_ID] for ids in source_ids])
+    return padded([[*ids, EOS_ID] for ids in source_ids])
 
 
 def batch_of(source_ids: Sequence[Sequence[int]], target_ids: Sequence[Sequence[int]]) -> PairBatch:
@@ -257,10 +257,10 @@ def batch_of(source_ids: Sequence[Sequence[int]], target_ids: Sequence[Sequence[
     """
     if len(source_ids) != len(target_ids):
         raise InputError("sources without targets", expected=f"{len(source_ids)} targets", got=str(len(target_ids)))
-    return PairBatch(*source_batch(source_ids), *_padded([[BOS_ID, *ids, EOS_ID] for ids in target_ids]))
+    return PairBatch(*source_batch(source_ids), *padded([[BOS_ID, *ids, EOS_ID] for ids in target_ids]))
 
 
-def _padded(lists: Sequence[Sequence[int]]) -> tuple[Int64[Tensor, "batch length"], Bool[Tensor, "batch length"]]:
+def padded(lists: Sequence[Sequence[int]]) -> tuple[Int64[Tensor, "batch length"], Bool[Tensor, "batch length"]]:
     if not lists:
         raise InputError("a batch of no sentences")
     return _Ragged(lists).rows(np.arange(len(lists)))

@@ -78,6 +78,20 @@ SETS: dict[str, NamedSet] = {
         source="Go, Bhayani and Huang 2009, help.sentiment140.com",
         options={"left_out": ("neutral",)},
     ),
+    "fsdd": NamedSet(
+        description="spoken digits: 2,500 recordings of five of the six speakers, 8 kHz",
+        file="fsdd/fsdd.zip",
+        sha256="acd6c5ce788ea7fb0bcce12ddadb512b933add7d21b0014790732f11e92865be",
+        licence="CC BY-SA 4.0",
+        source="Zohar Jackson and others, github.com/Jakobovski/free-spoken-digit-dataset",
+    ),
+    "ljspeech-part": NamedSet(
+        description="308 clips of one reader as log-mel features with their texts, of the 13,100 of LJ Speech",
+        file="ljspeech-part/train.npz",
+        sha256="497f2f819d3bd3052da1bb33ac7cf8e00074395735c8f53e7b942b8a68dc96c6",
+        licence="public domain",
+        source="Keith Ito and Linda Johnson, keithito.com/LJ-Speech-Dataset",
+    ),
     "chameleon": NamedSet(
         description="Wikipedia articles about chameleons and their links: 2,277 nodes, monthly traffic of 1,822",
         file="wikipedia-network/musae_chameleon_edges.csv.gz",

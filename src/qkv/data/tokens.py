@@ -149,6 +149,26 @@ def train_vocabulary(
     return Vocabulary(tokenizer)
 
 
+def alphabet_vocabulary(alphabet: str) -> Vocabulary:
+    """A vocabulary of these characters alone, in their order after the special tokens; others read `<unk>`.
+
+    Raises:
+        InputError: no character, or one that comes twice.
+
+    >>> vocabulary = alphabet_vocabulary("ab ")
+    >>> len(vocabulary), vocabulary.encode("a b"), vocabulary.decode([4, 6, 5])
+    (7, [4, 6, 5], 'a b')
+    """
+    if not alphabet or len(set(alphabet)) < len(alphabet):
+        raise InputError("the alphabet cannot be used", expected="characters, each once", got=repr(alphabet))
+    pieces = [_BLANK if character == " " else character for character in alphabet]
+    tokenizer = Tokenizer(models.WordLevel(_numbered([*SPECIALS, *pieces]), unk_token=UNK))
+    blank = pre_tokenizers.Metaspace(replacement=_BLANK, prepend_scheme="never", split=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([blank, pre_tokenizers.Split(Regex("."), "isolated")])
+    tokenizer.decoder = decoders.Metaspace(replacement=_BLANK, prepend_scheme="never", split=False)
+    return Vocabulary(tokenizer)
+
+
 def _most_common(counts: Counter[str], most: int, min_count: int) -> list[str]:
     """The most frequent keys; ties in the order of the keys, so that nothing depends on the order of the texts."""
     frequent = [key for key, count in counts.items() if count >= min_count]

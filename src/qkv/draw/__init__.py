@@ -19,6 +19,7 @@ from qkv.draw.chart import (
 )
 from qkv.draw.checked import check_page, check_text, error_map_svg
 from qkv.draw.graph import DrawnGraph, graph_svg, matrix_svg
+from qkv.draw.heard import heard_png, heard_svg
 from qkv.draw.parity import parity_page, parity_text
 from qkv.draw.picture import figure_png, image_matrix_svg, image_weights_svg, images_svg
 from qkv.draw.recurrence import gates_over_time
@@ -90,6 +91,8 @@ __all__ = [
     "figure_png",
     "gates_over_time",
     "graph_svg",
+    "heard_png",
+    "heard_svg",
     "image_matrix_svg",
     "image_weights_svg",
     "images_svg",

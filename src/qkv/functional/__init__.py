@@ -19,6 +19,7 @@ from qkv.functional.attention import (
     softmax_attention,
     softmax_attention_weights,
 )
+from qkv.functional.audio import log_mel_spectrogram, mel_filters, spec_augment
 from qkv.functional.convolution import (
     gat_conv,
     gcn_conv,
@@ -113,10 +114,12 @@ __all__ = [
     "linear_attention_start",
     "linear_attention_step",
     "linear_attention_weights",
+    "log_mel_spectrogram",
     "lstm",
     "lstm_step",
     "mask_from_edges",
     "mask_from_torch",
+    "mel_filters",
     "naive_additive_attention",
     "naive_bilinear_attention",
     "naive_cosine_attention",
@@ -142,6 +145,7 @@ __all__ = [
     "rbf_kernel",
     "softmax_attention",
     "softmax_attention_weights",
+    "spec_augment",
     "weights_from_edges",
     "window_mask",
     "windowed_attention",

@@ -16,6 +16,7 @@ from qkv.models.residual_cnn import ResidualCNN, ResidualCNNConfig
 from qkv.models.search import Hypothesis, SearchOptions, search
 from qkv.models.seq2seq_rnn import RecurrentConfig, TranslationRNN
 from qkv.models.seq2seq_transformer import TransformerConfig, TranslationTransformer
+from qkv.models.speech_to_text import SpeechConfig, SpeechToText
 from qkv.models.transformer_classifier import TransformerClassifier, TransformerClassifierConfig
 from qkv.models.transformer_lm import TransformerLM, TransformerLMConfig
 from qkv.models.translation_memory import TranslationMemory
@@ -52,6 +53,8 @@ __all__ = [
     "ResidualCNN",
     "ResidualCNNConfig",
     "SearchOptions",
+    "SpeechConfig",
+    "SpeechToText",
     "TableName",
     "TransformerClassifier",
     "TransformerClassifierConfig",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from qkv.errors import InputError
@@ -30,7 +30,7 @@ class StepDecoder(Protocol):
     """A model that can be searched."""
 
     def start(
-        self, source: Int[Tensor, "batch length"], source_mask: Bool[Tensor, "batch length"], max_length: int
+        self, source: Shaped[Tensor, "batch length *width"], source_mask: Bool[Tensor, "batch length"], max_length: int
     ) -> Any:
         """Reads the source; returns a `DecodingState` with a row a sentence."""
         ...
@@ -77,7 +77,7 @@ class SearchOptions:
 @torch.inference_mode()
 def search(
     model: StepDecoder,
-    source: Int[Tensor, "batch length"],
+    source: Shaped[Tensor, "batch length *width"],
     source_mask: Bool[Tensor, "batch length"],
     options: SearchOptions,
 ) -> list[Hypothesis]:

@@ -28,6 +28,8 @@ class MultiheadAttention(nn.Module):
         kdim, vdim: the widths of keys and values; `embed_dim` where left out.
         batch_first: in torch's place; only True, so tensors are `(batch, length, width)`.
         attention: another form than softmax; a form's own parameters come under `form.` in the state.
+        key_bias: False leaves the keys' projection alone without one, which softmax does not see: it adds the same to
+            every score of a query. `in_proj_bias` then holds those of queries and values.
 
     Raises:
         InputError: sizes that do not fit, or one of the forms left out.
@@ -53,6 +55,7 @@ class MultiheadAttention(nn.Module):
         dtype: torch.dtype | None = None,
         *,
         attention: AttentionConfig | None = None,
+        key_bias: bool = True,
     ):
         super().__init__()
         if embed_dim < 1 or num_heads < 1 or embed_dim % num_heads:
@@ -78,7 +81,8 @@ class MultiheadAttention(nn.Module):
             self.q_proj_weight = parameter(embed_dim, embed_dim)
             self.k_proj_weight = parameter(embed_dim, self.kdim)
             self.v_proj_weight = parameter(embed_dim, self.vdim)
-        self.in_proj_bias = parameter(3 * embed_dim) if bias else None
+        self.in_proj_bias = parameter((3 if key_bias else 2) * embed_dim) if bias else None
+        self.key_bias = key_bias
         self.out_proj = nn.Linear(embed_dim, embed_dim, bias=bias, device=device, dtype=dtype)
         self.form = (attention or AttentionConfig()).build(num_heads, self.head_dim).to(device=device, dtype=dtype)
         self.reset_parameters()
@@ -134,7 +138,7 @@ class MultiheadAttention(nn.Module):
     ]:
         """Queries, keys and values of self-attention, split into heads, by one product."""
         self._require_width("query, key and value", x, self.embed_dim)
-        q, k, v = self._heads(F.linear(x, self.in_proj_weight, self.in_proj_bias), 3)
+        q, k, v = self._heads(F.linear(x, self.in_proj_weight, self._bias()), 3)
         return q, k, v
 
     def project_query(
@@ -153,7 +157,8 @@ class MultiheadAttention(nn.Module):
         """Keys and values, split into heads; by one product where both come from the same tensor."""
         self._require_width("key", key, self.kdim)
         self._require_width("value", value, self.vdim)
-        bias = None if self.in_proj_bias is None else self.in_proj_bias[self.embed_dim :]
+        bias = self._bias()
+        bias = None if bias is None else bias[self.embed_dim :]
         if self.packed and key is value:
             k, v = self._heads(F.linear(key, self.in_proj_weight[self.embed_dim :], bias), 2)
             return k, v
@@ -215,6 +220,13 @@ class MultiheadAttention(nn.Module):
         output, weights = self.form.read(self.project_query(query), past, mask)
         self._record(weights, "cross", asked=True)
         return self._join(output)
+
+    def _bias(self) -> Float[Tensor, " three_embed_dims"] | None:
+        """The biases of queries, keys and values, with zeros for keys that have none."""
+        if self.in_proj_bias is None or self.key_bias:
+            return self.in_proj_bias
+        of_query, of_value = self.in_proj_bias.chunk(2)
+        return torch.cat((of_query, torch.zeros_like(of_query), of_value))
 
     def _record(self, weights: Tensor | None, kind: Literal["self", "cross"], *, asked: bool) -> None:
         if weights is not None:

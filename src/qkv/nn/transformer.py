@@ -46,6 +46,7 @@ class TransformerEncoderLayer(nn.Module):
         attention_dropout: another share for the weights; 0 keeps attention fused while training, and linear attention,
             which has no weights, takes no other.
         attention: another form than softmax (see `AttentionConfig`).
+        key_bias: False leaves the keys' projections without biases (see `MultiheadAttention`).
 
     Raises:
         InputError: sizes that do not fit, an unknown activation, `batch_first=False`.
@@ -70,12 +71,14 @@ class TransformerEncoderLayer(nn.Module):
         *,
         attention_dropout: float | None = None,
         attention: AttentionConfig | None = None,
+        key_bias: bool = True,
     ):
         super().__init__()
         require_batch_first(batch_first)
         weights_dropout = _weights_dropout(dropout, attention_dropout, attention)
         place: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.self_attn = MultiheadAttention(d_model, nhead, weights_dropout, bias, attention=attention, **place)
+        kind: dict[str, Any] = {"attention": attention, "key_bias": key_bias}
+        self.self_attn = MultiheadAttention(d_model, nhead, weights_dropout, bias, **kind, **place)
         self.linear1 = nn.Linear(d_model, dim_feedforward, bias=bias, **place)
         self.linear2 = nn.Linear(dim_feedforward, d_model, bias=bias, **place)
         self.norm1 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, **place)
@@ -189,14 +192,17 @@ class TransformerDecoderLayer(nn.Module):
         *,
         attention_dropout: float | None = None,
         attention: AttentionConfig | None = None,
+        key_bias: bool = True,
     ):
         super().__init__()
         require_batch_first(batch_first)
         weights_dropout = _weights_dropout(dropout, attention_dropout, attention)
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         between = None if attention is None else attention.between()
-        self.self_attn = MultiheadAttention(d_model, nhead, weights_dropout, bias, attention=attention, **place)
-        self.multihead_attn = MultiheadAttention(d_model, nhead, weights_dropout, bias, attention=between, **place)
+        kinds = ({"attention": form, "key_bias": key_bias} for form in (attention, between))
+        self.self_attn, self.multihead_attn = (
+            MultiheadAttention(d_model, nhead, weights_dropout, bias, **kind, **place) for kind in kinds
+        )
         self.linear1 = nn.Linear(d_model, dim_feedforward, bias=bias, **place)
         self.linear2 = nn.Linear(dim_feedforward, d_model, bias=bias, **place)
         self.norm1 = nn.LayerNorm(d_model, layer_norm_eps, bias=bias, **place)

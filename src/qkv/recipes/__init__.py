@@ -59,6 +59,12 @@ RECIPES = {
         real_data="images with classes (IDX, npz)",
         compares="dot product, scaled dot product, RBF kernel",
     ),
+    "speech": Entry(
+        summary="Write down what is said, or keyed; see where in the recording each letter was heard.",
+        default_data="Morse code in noise, generated",
+        real_data="recordings with transcripts (folder, zip, TSV, LJ Speech), spoken digits, log-mel features (npz)",
+        compares="attention decoder, lstm decoder with cross-attention",
+    ),
     "images": Entry(
         summary="Tell images apart: what pooling buys and costs, what filters and patches see, where it errs.",
         default_data="the handwritten digits that scikit-learn carries",

@@ -5,6 +5,14 @@ from qkv.train.compare import Comparison, Group, compare, flat
 from qkv.train.fit import Batches, FitConfig, Progress, autocast, fast_bfloat16, fit, learning_rate, mean_loss
 from qkv.train.metrics import Estimate, TranslationScores, estimate, translation_scores
 from qkv.train.runs import RunFolder
+from qkv.train.transcription import (
+    Transcript,
+    TranscriptScores,
+    cosine_similarity,
+    damerau_levenshtein_similarity,
+    jaccard_similarity,
+    transcript_scores,
+)
 
 __all__ = [
     "Batches",
@@ -16,16 +24,22 @@ __all__ = [
     "Group",
     "Progress",
     "RunFolder",
+    "Transcript",
+    "TranscriptScores",
     "TranslationScores",
     "autocast",
     "class_scores",
     "compare",
+    "cosine_similarity",
+    "damerau_levenshtein_similarity",
     "estimate",
     "fast_bfloat16",
     "fit",
     "flat",
+    "jaccard_similarity",
     "learning_rate",
     "mean_loss",
+    "transcript_scores",
     "translation_scores",
     "wilson_interval",
 ]

@@ -1,0 +1,86 @@
+"""Morse code without a download: random words keyed as tones, at varying speed, pitch and noise."""
+
+from collections.abc import Collection
+
+import numpy as np
+from scipy.ndimage import uniform_filter1d
+
+from qkv.data.audio import Waveform
+from qkv.data.recordings import Recording
+from qkv.errors import InputError
+
+# ITU-R M.1677-1 (2009), part I, section 1.1.1
+MORSE = {
+    "a": ".-", "b": "-...", "c": "-.-.", "d": "-..", "e": ".", "f": "..-.", "g": "--.", "h": "....", "i": "..",
+    "j": ".---", "k": "-.-", "l": ".-..", "m": "--", "n": "-.", "o": "---", "p": ".--.", "q": "--.-", "r": ".-.",
+    "s": "...", "t": "-", "u": "..-", "v": "...-", "w": ".--", "x": "-..-", "y": "-.--", "z": "--..",
+}  # fmt: skip
+
+
+def keyed(text: str) -> list[bool]:
+    """`text` as units of time in which the key is down or up.
+
+    A dash is 3 units, the gap inside a letter 1, between letters 3, between words 7 (ITU-R M.1677-1, section 2).
+
+    Raises:
+        InputError: a character without a code.
+
+    >>> "".join(".#"[down] for down in keyed("et a"))
+    '#...###.......#.###'
+    """
+    for character in text:
+        if character != " " and character not in MORSE:
+            raise InputError(f"{character!r} has no Morse code here", expected="letters a to z and blanks")
+    words = [
+        "...".join(".".join("#" if sign == "." else "###" for sign in MORSE[letter]) for letter in word)
+        for word in text.split()
+    ]
+    return [unit == "#" for unit in ".......".join(words)]
+
+
+def morse_waveform(text: str, generator: np.random.Generator, *, sample_rate: int = 16_000) -> Waveform:
+    """`text` as a tone in noise: 30 to 45 ms a unit, each a little uneven, 500 to 900 Hz, 10 to 30 dB above the noise.
+
+    >>> morse_waveform("e", np.random.default_rng(0)).dtype
+    dtype('float32')
+    """
+    units = keyed(text)
+    unit = generator.uniform(0.030, 0.045) * generator.normal(1, 0.05, len(units)).clip(0.8, 1.2)
+    silence = generator.uniform(0.05, 0.20, 2)  # before and after
+    ends = np.round(sample_rate * (silence[0] + np.cumsum(unit))).astype(int)
+    samples = int(ends[-1] + sample_rate * silence[1])
+    key = np.zeros(samples, dtype=np.float32)
+    for start, end, down in zip([int(sample_rate * silence[0]), *ends[:-1]], ends, units, strict=True):
+        key[start:end] = down
+    envelope = uniform_filter1d(key, sample_rate // 200)  # rises in 5 ms: a key that only switched would click
+    step = np.float32(2 * np.pi * generator.uniform(500, 900) / sample_rate)
+    tone = np.sin(step * np.arange(samples, dtype=np.float32))
+    noise = generator.standard_normal(samples, dtype=np.float32)
+    faint = np.float32(10 ** (-generator.uniform(10, 30) / 20) / np.sqrt(2))
+    loud = np.float32(generator.uniform(0.1, 0.5))
+    return (loud * (envelope * tone + faint * noise)).clip(-1, 1)
+
+
+def morse(
+    count: int,
+    generator: np.random.Generator,
+    *,
+    letters: tuple[int, int] = (2, 5),
+    sample_rate: int = 16_000,
+    without: Collection[str] = (),
+) -> list[Recording]:
+    """Random words of random letters, each keyed by a hand of its own.
+
+    Args:
+        letters: the least and the most letters of a word.
+        without: words that are not to come.
+
+    >>> [recording.text for recording in morse(2, np.random.default_rng(0))]
+    ['rng', 'bd']
+    """
+    made, kept = [], set(without)
+    while len(made) < count:
+        text = "".join(generator.choice(list(MORSE), generator.integers(letters[0], letters[1] + 1)))
+        if text not in kept:
+            made.append(Recording(f"{text} keyed", text, morse_waveform(text, generator, sample_rate=sample_rate)))
+    return made

@@ -1,0 +1,350 @@
+"""Speech to text: an encoder of log-mel spectrograms under an LSTM or an attention decoder."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveInt
+
+from qkv import files
+from qkv.data import (
+    Audio,
+    FeatureConfig,
+    Recording,
+    SpeechBatches,
+    VariationConfig,
+    Vocabulary,
+    alphabet_vocabulary,
+    at_rate,
+    digits_by_name,
+    find,
+    frame_count,
+    frames_of,
+    joined,
+    morse_waveform,
+    read_audio,
+    read_sounds,
+    train_vocabulary,
+)
+from qkv.errors import InputError
+from qkv.models import SpeechConfig, SpeechToText
+from qkv.recipes.base import Drawn, Reporter, command, device, validated
+from qkv.recipes.speech_data import MORSE, Parts, RecordingsConfig, fingerprint, parts, read
+from qkv.recipes.speech_model import VOCABULARY, Transcriber, load
+from qkv.recipes.speech_report import drawn, report
+from qkv.train import FitConfig, RunFolder, TranscriptScores, fit, mean_loss, transcript_scores
+from qkv.types import Json, Run
+
+_MEASURED = 64  # recordings of the validation part that are transcribed after each epoch
+_EXAMPLES = 20
+
+
+class SpeechRunConfig(RecordingsConfig):
+    """Which recordings are written down, by which decoder, and how it is trained."""
+
+    model: Literal["lstm", "attention"] = "attention"
+    """The decoder; both have the same encoder."""
+    data: str = MORSE
+    """Recordings: `morse` (generated), a named set such as `fsdd`, or a folder, zip archive, manifest or features."""
+    tokens: Literal["character", "subword"] = "character"
+    """What a token of a transcript is."""
+    vocabulary_size: PositiveInt = 500
+    """The most subwords."""
+    batch_size: PositiveInt = 32
+    """Recordings in a batch, which are alike in length."""
+    beam_size: PositiveInt = 1
+    """How many transcripts are kept open while searching; 1 is greedy."""
+    length_penalty: float = Field(default=0.6, ge=0)
+    """How far a beam's scores are normalised by length (alpha of Wu et al., 2016)."""
+    features: FeatureConfig = FeatureConfig()
+    variation: VariationConfig = VariationConfig()
+    network: SpeechConfig = SpeechConfig()
+    fit: FitConfig = FitConfig()
+
+
+CONFIG = SpeechRunConfig
+VARIATIONS: Mapping[str, str] = {"models": "model"}
+# Tones and voices below 4,000 Hz, in frames of 20 and 15 ms.
+_MORSE: Json = {"sample_rate": 8000, "n_fft": 200, "hop_length": 160, "mels": 40}
+_DIGITS: Json = {"sample_rate": 8000, "n_fft": 200, "hop_length": 120, "mels": 40}
+PRESETS: Mapping[str, Json] = {
+    "tiny": {
+        "features": _MORSE,
+        "network": {"embed_dim": 16, "feedforward_dim": 32, "encoder_layers": 1, "dropout": 0.0, "max_length": 20},
+        "sequences": 32,
+        "judged": 12,
+        "letters": [1, 2],
+        "batch_size": 16,
+        "fit": {"epochs": 2, "precision": "float32", "warmup_steps": 10},
+    },
+    "morse": {
+        "features": _MORSE,
+        "variation": {"speed": 0.0, "time_masks": 0, "mel_masks": 0},
+        "network": {"embed_dim": 96, "feedforward_dim": 192, "dropout": 0.05, "max_length": 20},
+        "batch_size": 64,
+        "sequences": 3200,
+        "growth": 15,
+        "fit": {"epochs": 40, "learning_rate": 3e-3, "warmup_steps": 100, "patience": 40},
+    },
+    "digits": {
+        "features": _DIGITS,
+        "variation": {"speed": 0.15, "max_mels": 8},
+        "growth": 12,
+        "fit": {"epochs": 100, "learning_rate": 1.5e-3, "warmup_steps": 200, "patience": 100},
+    },
+    "recordings": {
+        "network": {"max_length": 200},
+        "batch_size": 16,
+        "fit": {"epochs": 60, "learning_rate": 1e-3, "warmup_steps": 200, "patience": 10},
+    },
+}
+
+
+def default_preset(config: SpeechRunConfig) -> str:
+    """`morse` for the generated code, `digits` for spoken digits, `recordings` for all others."""
+    return {MORSE: "morse", "fsdd": "digits"}.get(config.data, "recordings")
+
+
+# -- training --------------------------------------------------------------------------------------------------------
+
+
+def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -> None:
+    """Trains what the folder's configuration says; leaves weights, vocabulary, result and report."""
+    config = validated(SpeechRunConfig, folder.config)
+    heard = parts(config.data, config, config.features, folder.seed, reporter.say)
+    folder.hold_to_data({name: fingerprint(some) for name, some in _fixed(heard).items()})
+    vocabulary = _vocabulary(folder, [one.text for one in heard.train(0)], config)
+    heard = _with_room(heard, vocabulary, config, reporter)
+    torch.manual_seed(folder.seed)
+    model = SpeechToText(config.network, len(vocabulary), config.model, mels=config.features.mels)
+    transcriber = Transcriber(
+        model.to(device()), vocabulary, config.features, config.network, config.beam_size, config.length_penalty
+    )
+
+    def batches(draw: Callable[[int], Sequence[Recording]], variation: VariationConfig | None = None) -> SpeechBatches:
+        return SpeechBatches(
+            draw,
+            vocabulary,
+            config.features,
+            batch_size=config.batch_size,
+            seed=folder.seed,
+            variation=variation,
+            shuffle=variation is not None,
+        )
+
+    training, testing = batches(heard.train, config.variation), batches(lambda _: heard.test)
+    parameters = {name: _count(part) for name, part in (("encoder", model.encoder), ("decoder", model.decoder))}
+    reporter.say(
+        f"encoder of {parameters['encoder']:,} parameters, {config.model} decoder of {parameters['decoder']:,}; "
+        f"{len(vocabulary)} symbols; {len(training)} batches an epoch"
+    )
+    watched = heard.valid[:_MEASURED]
+    at = fit(
+        model,
+        training,
+        batches(lambda _: heard.valid),
+        config.fit,
+        folder,
+        device=device(),
+        other_threads=other_threads,
+        on_progress=reporter.progress,
+        measure=lambda: _judge(transcriber, watched).metrics,
+    )
+    reporter.say(f"writing down the {len(heard.test):,} test recordings")
+    model.eval()
+    began = time.perf_counter()
+    judged = _judge(transcriber, heard.test)
+    decoding_seconds = time.perf_counter() - began
+    seconds = _frames(heard.test, config) * config.features.hop_length / _rate(config)
+    a_token = config.features.hop_length / _rate(config)
+    result = {
+        "metrics": judged.metrics | {"loss": mean_loss(model, testing, device=device())},
+        "stranger": _judge(transcriber, heard.stranger).metrics if heard.stranger else {},
+        "baselines": _baselines(heard, config),
+        "rank_correlations": {unit: judged.rank_correlations(unit) for unit in ("words", "characters")},
+        "disputed": [asdict(one) for one in judged.disputed(_EXAMPLES, _unit(judged))],
+        "examples": [asdict(one) for one in judged.each[:_EXAMPLES]],
+        "recordings": {"train": len(heard.train(0)), **{name: len(some) for name, some in _fixed(heard).items()}},
+        "test_data": fingerprint(heard.test),
+        "parameters": sum(parameters.values()),
+        "parts": parameters,
+        "symbols": len(vocabulary),
+        "steps": at.step,
+        "epochs": at.step / len(training),
+        "best_step": at.best_step,
+        "valid_loss": at.best_loss,
+        "seconds": at.seconds,
+        "audio_seconds_per_second": at.tokens * a_token / at.seconds,
+        "decoding_audio_seconds_per_second": seconds / decoding_seconds,
+    }
+    told = command(sys.modules[__name__], "speech", folder)  # pyright: ignore[reportArgumentType] - a Recipe
+    shown = transcriber.hear(_telling(heard.test, config))
+    files.write_text(folder.path / "report.html", report(replace(folder.read(), result=result), shown, told))
+    folder.write_result(result)
+    folder.drop_state()
+
+
+def _fixed(heard: Parts) -> dict[str, list[Recording]]:
+    named = {"valid": heard.valid, "test": heard.test, "stranger": heard.stranger}
+    return {name: some for name, some in named.items() if some}
+
+
+def _vocabulary(folder: RunFolder, texts: Sequence[str], config: SpeechRunConfig) -> Vocabulary:
+    """The vocabulary that the folder has, or one that is made and kept there."""
+    path = folder.path / VOCABULARY
+    if not path.exists():
+        made = (
+            alphabet_vocabulary(config.alphabet)
+            if config.tokens == "character"
+            else train_vocabulary(texts, "subword", config.vocabulary_size)
+        )
+        files.write_text(path, made.to_json())
+    return Vocabulary.from_json(path.read_text(encoding="utf-8"))
+
+
+def _with_room(heard: Parts, vocabulary: Vocabulary, config: SpeechRunConfig, reporter: Reporter) -> Parts:
+    """`heard` without what the model has no positions for; says how much that is."""
+
+    def fits(one: Recording) -> bool:
+        tokens = len(vocabulary.encode(one.text)) + 1
+        return tokens < config.network.max_length and frame_count(one, config.features) <= config.network.max_frames
+
+    first = heard.train(0)
+    fitting = [one for one in first if fits(one)]
+    kept = {name: [one for one in some if fits(one)] for name, some in _fixed(heard).items()}
+    left_out = len(first) - len(fitting) + sum(len(some) - len(kept[name]) for name, some in _fixed(heard).items())
+    if not left_out:
+        return heard
+    room = f"{config.network.max_frames:,} frames and {config.network.max_length - 2} tokens"
+    if not fitting or not kept["valid"] or not kept["test"]:
+        raise InputError("the recordings are too long", expected=f"some of at most {room}", hint="--network.max-length")
+    reporter.say(f"left out {left_out:,} recordings longer than {room}")
+    return Parts(lambda _: fitting, kept["valid"], kept["test"], kept.get("stranger", []))
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _rate(config: SpeechRunConfig) -> int:
+    return config.features.mel_rate or config.features.sample_rate
+
+
+def _frames(recordings: Sequence[Recording], config: SpeechRunConfig) -> int:
+    return sum(frame_count(one, config.features) for one in recordings)
+
+
+# -- judging ---------------------------------------------------------------------------------------------------------
+
+
+def _judge(transcriber: Transcriber, recordings: Sequence[Recording]) -> TranscriptScores:
+    return transcript_scores(transcriber.transcribe(recordings), [one.text for one in recordings])
+
+
+def _unit(judged: TranscriptScores) -> Literal["words", "characters"]:
+    """What measures are compared on: words, where most transcripts have several."""
+    several = sum(" " in one.reference for one in judged.each)
+    return "words" if 2 * several > len(judged.each) else "characters"
+
+
+def _baselines(heard: Parts, config: SpeechRunConfig) -> Json:
+    """What is right without listening, and with the recording of training that sounds most alike."""
+    train = list(heard.train(config.growth))[:2000]
+    references = [one.text for one in heard.test]
+    counted = sorted({one.text for one in train})
+    lengths = np.array([len(text) for text in counted])
+    middling = counted[int(np.abs(lengths - np.median(lengths)).argmin())]
+    known, asked = (_outlines(some, config.features) for some in (train, heard.test))
+    nearest = (asked @ known.T).argmax(axis=1)
+    answers = {
+        "always the same transcript": [middling] * len(references),
+        "the transcript of what sounds most alike": [train[i].text for i in nearest],
+    }
+    return {name: transcript_scores(texts, references).metrics for name, texts in answers.items()}
+
+
+def _outlines(recordings: Sequence[Recording], features: FeatureConfig, columns: int = 24) -> np.ndarray:
+    """Each recording as a picture of so many columns, whatever its length, with mean 0 and norm 1."""
+    pictures = np.stack(
+        [
+            torch.nn.functional.interpolate(frames_of(one, features).T[None], columns, mode="linear").flatten().numpy()
+            for one in recordings
+        ]
+    )
+    pictures -= pictures.mean(axis=1, keepdims=True)
+    return pictures / np.linalg.norm(pictures, axis=1, keepdims=True)
+
+
+def _telling(recordings: Sequence[Recording], config: SpeechRunConfig) -> Recording:
+    """The recording whose text is nearest to 24 characters: long enough to show an order, short enough to read."""
+    del config
+    return min(recordings, key=lambda one: abs(len(one.text) - 24))
+
+
+# -- doors -----------------------------------------------------------------------------------------------------------
+
+
+def evaluate(run: Run, data: str | None, reporter: Reporter) -> Json:
+    """Scores a finished run on all recordings of `data`, or again on its own test part.
+
+    Spoken digits are joined to sequences as in training.
+    """
+    config, transcriber = _load(run)
+    heard: list[Recording]
+    if data is None:
+        heard = parts(config.data, config, config.features, run.seed, reporter.say).test
+    elif data == MORSE:
+        heard = parts(data, config, config.features, run.seed, reporter.say).test
+    else:
+        heard = read(data, config, config.features, reporter.say)
+        if data == config.data:
+            reporter.say(f"{data}: all recordings, those trained on too; without --data only the test part is scored")
+        if digits_by_name(heard):
+            drawn_by = np.random.default_rng(config.split_seed)
+            heard = joined(heard, config.judged, drawn_by, least=config.digits[0], most=config.digits[1])
+    judged = _judge(transcriber, heard)
+    testing = SpeechBatches(
+        lambda _: heard, transcriber.vocabulary, config.features, batch_size=config.batch_size, seed=0, shuffle=False
+    )
+    return {
+        "metrics": judged.metrics | {"loss": mean_loss(transcriber.model, testing, device=transcriber.device)},
+        "rank_correlations": {unit: judged.rank_correlations(unit) for unit in ("words", "characters")},
+        "recordings": len(heard),
+    }
+
+
+def predict(run: Run, data: str, out: Path, reporter: Reporter) -> Json:
+    """Writes down the recordings of `data`, a file, folder or zip archive: a TSV of path and text."""
+    config, transcriber = _load(run)
+    found = read_sounds(find(data), config.features, max_seconds=config.max_seconds)
+    for note in found.notes:
+        reporter.say(f"{data}: {note}")
+    texts = transcriber.transcribe(found.recordings)
+    lines = (f"{one.name}\t{text}\n" for one, text in zip(found.recordings, texts, strict=True))
+    files.write_text(out, "path\ttext\n" + "".join(lines))
+    return {"recordings": len(texts), "out": str(out)}
+
+
+def show(run: Run, text: str, *, layer: int | None = None, head: int | None = None) -> Drawn:
+    """The transcript of a recording, and where in it each token was heard; a run on Morse code keys a word itself.
+
+    Raises:
+        InputError: a recording that cannot be used, or no such layer or head.
+    """
+    config, transcriber = _load(run)
+    if config.data == MORSE and not Path(text).suffix and not Path(text).exists():
+        rate = config.features.sample_rate
+        audio = Audio(morse_waveform(text.lower(), np.random.default_rng(0), sample_rate=rate), rate)
+    else:
+        audio = read_audio(text, max_seconds=config.max_seconds)
+    return drawn(transcriber.hear(Recording(text, "", at_rate(audio, config.features))), layer=layer, head=head)
+
+
+def _load(run: Run) -> tuple[SpeechRunConfig, Transcriber]:
+    config: Any = validated(SpeechRunConfig, run.config)
+    return config, load(run, config.model, config.features, config.network, config.beam_size, config.length_penalty)
