@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from qkv.check import curvature_cost
 from qkv.check.curvature_cost import Operations, bracketings, costs
 from qkv.errors import InputError
 
@@ -74,3 +75,11 @@ def test_what_cannot_be_counted_is_refused():
         costs(F.relu, torch.ones(1), rounds=0)
     with pytest.raises(InputError, match="sizes of 1 or more; got 0 and 3"):
         bracketings(0, 3)
+
+
+def test_a_hessian_that_would_take_long_is_counted_but_not_formed(monkeypatch):
+    monkeypatch.setattr(curvature_cost, "_LONGEST", 0.0)
+    *_, product, explicit = costs(lambda x: (x**4).sum(), torch.ones(11), rounds=1)
+    assert product.seconds
+    assert explicit.seconds is None
+    assert explicit.operations == 11 * product.operations + 2 * 11**2

@@ -18,6 +18,7 @@ from qkv.errors import InputError
 
 How = Literal["gradient", "forward-over-reverse", "reverse-over-reverse", "explicit Hessian"]
 
+_LONGEST = 20.0  # seconds that the Hessian may take to be formed
 _PRODUCTS = {"dot", "vdot", "mv"}  # of vectors, which torch's own counter passes over: twice their largest input
 _MOVES = {
     "_has_same_storage_numel", "_reshape_alias", "_to_copy", "_unsafe_view", "cat", "clone", "constant_pad_nd",
@@ -89,7 +90,8 @@ def costs(
     """The gradient, a product with the Hessian each way, and one by way of the Hessian itself.
 
     Times are medians of calls in which all take turns; the Hessian is formed once, and not at all past `limit`
-    parameters, where its operations are those of `n` products and of one with the matrix.
+    parameters or where that would take more than 20 seconds. Its operations are those of `n` products and of one with
+    the matrix.
 
     Args:
         loss, parameters: as for `hessian_vector`.
@@ -120,8 +122,10 @@ def costs(
             seconds[how].append(_seconds(call))
     found = [Cost(how, at.size, operations[how], statistics.median(seconds[how])) for how in calls]
     order: Sequence[Way] = ("reverse", "forward")
-    formed = _seconds(lambda: at.matrix(order)[0] @ flat(vector)) if at.size <= limit else None
     product = found[-1]  # the way that the matrix goes too
+    expected = at.size * (product.seconds or 0.0)
+    may = at.size <= limit and expected <= _LONGEST
+    formed = _seconds(lambda: at.matrix(order)[0] @ flat(vector)) if may else None
     return [*found, Cost("explicit Hessian", at.size, at.size * product.operations + 2 * at.size**2, formed)]
 
 
