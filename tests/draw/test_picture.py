@@ -2,12 +2,13 @@ import base64
 import re
 import struct
 import zlib
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
 
-from qkv.draw import image_matrix_svg, images_svg
+from qkv.draw import figure_png, image_matrix_svg, image_weights_svg, images_svg
 from qkv.errors import InputError
 from qkv.types import AttentionMap
 
@@ -82,3 +83,32 @@ def test_what_does_not_fit_is_refused():
         image_matrix_svg(map_, torch.zeros(3, 2, 2), torch.zeros(5, 2, 2))
     with pytest.raises(InputError, match=r"key_images do not fit the map of digits. Expected 5, one a key; got 2"):
         image_matrix_svg(map_, torch.zeros(2, 2, 2), torch.zeros(2, 2, 2))
+
+
+def test_weights_over_an_image_by_hand():
+    weights = torch.tensor([[[0.0, 0.1, 0.4]], [[0.2, 0.2, 0.1]]])  # two maps of one row and three columns
+    drawn = image_weights_svg(torch.eye(6), weights, labels=["layer 0", "<b>"], title="whom it sees")
+    assert drawn.count("<image") == 3  # the image itself, and below each map
+    assert re.findall(r'fill-opacity="([\d.]+)"', drawn) == ["0.000", "0.225", "0.900", "0.450", "0.450", "0.225"]
+    assert ">layer 0<" in drawn
+    assert ">&lt;b&gt;<" in drawn
+    assert ">strongest colour: 0.400<" in drawn
+    assert "row 0, column 2: 0.4000" in drawn
+    # Patches fill the image: three columns of a third of its width, as high as it is.
+    assert len(set(re.findall(r'<rect x="[\d.]+" y="0" width="46.67" height="140"', drawn))) == 3
+    ElementTree.fromstring(drawn)
+    assert figure_png(drawn).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("weights", "labels", "message"),
+    [
+        (torch.ones(2, 1, 1), ["a"], r"labels do not fit the maps\. Expected 2, one a map; got 1"),
+        (-torch.ones(1, 1, 1), ["a"], "these weights cannot be drawn over an image"),
+        (torch.full((1, 1, 1), torch.nan), ["a"], "these weights cannot be drawn over an image"),
+        (torch.ones(1, 0, 3), ["a"], "these weights cannot be drawn over an image"),
+    ],
+)
+def test_weights_that_cannot_lie_over_an_image(weights, labels, message):
+    with pytest.raises(InputError, match=message):
+        image_weights_svg(torch.eye(3), weights, labels=labels)

@@ -67,3 +67,26 @@ def test_runs_that_train_nothing_are_compared_by_what_they_have(tmp_path):
 def test_a_single_seed_has_a_bar_and_no_interval(tmp_path):
     pages.write(compare([run("rnn", 0, 10.0)]), tmp_path)
     assert (tmp_path / "comparison.svg").stat().st_size > 1000
+
+
+def told_by_validation(rate: float, seed: int, valid: float, test: float) -> Run:
+    result = {
+        "metrics": {"accuracy": test}, "train_accuracy": 1.0, "valid_accuracy": valid, "baselines": {},
+        "test_data": "t",
+    }  # fmt: skip
+    return Run(Path(f"{rate}-{seed}"), "images", {"fit": {"learning_rate": rate}}, seed, [], result)
+
+
+def test_the_choice_is_made_on_validation_and_told(tmp_path):
+    # By validation 0.1 is better, by the test part 0.01: the choice is the former.
+    runs = [told_by_validation(*one) for one in ((0.1, 0, 0.75, 0.5), (0.1, 1, 0.85, 0.6), (0.01, 0, 0.7, 0.9))]
+    comparison = compare(runs)
+    table = pages.table(comparison)
+    assert list(table.header) == ["", "seeds", "accuracy", "training accuracy", "validation accuracy"]
+    # 0.75 and 0.85: deviation 0.0707, margin 12.706 * 0.0707 / sqrt(2) = 0.635.
+    assert [row[-1] for row in table.rows] == ["0.8000 ± 0.6353", "0.7000"]
+    pages.write(comparison, tmp_path)
+    page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
+    assert "learning rate 0.1 is the one to take: right in 80.00% there, in 55.00% of the test part" in page
+    pages.write(compare(runs[:2]), tmp_path)
+    assert "the one to take" not in (tmp_path / "comparison.html").read_text(encoding="utf-8")

@@ -59,6 +59,28 @@ def test_momentum_comes_back(tmp_path):
         assert torch.equal(new[index]["momentum_buffer"], parameter.grad)
 
 
+def test_moments_come_back_as_their_parameters_lie_in_memory(tmp_path):
+    def conv() -> TrainingState:
+        torch.manual_seed(1)
+        model = nn.Conv2d(3, 5, 2).to(memory_format=torch.channels_last)
+        return TrainingState(model, torch.optim.AdamW(model.parameters(), lr=0.1, fused=True))
+
+    def step(state: TrainingState, number: int):
+        drawn = torch.Generator().manual_seed(number)
+        state.optimizer.zero_grad()
+        state.model(torch.randn(2, 3, 7, 7, generator=drawn)).square().sum().backward()
+        state.optimizer.step()
+
+    state, again = conv(), conv()
+    step(state, 0)
+    state.save(tmp_path / "state")
+    again.load(tmp_path / "state")
+    for one in (state, again):
+        step(one, 1)
+    assert not again.model.weight.is_contiguous()
+    assert torch.equal(state.model.weight, again.model.weight)
+
+
 def test_a_position_before_any_validation_comes_back(tmp_path):
     state = trained(steps=0)  # its best loss is infinite, which JSON has not
     state.save(tmp_path / "state")

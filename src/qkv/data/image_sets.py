@@ -139,8 +139,9 @@ def split_images(found: ImageParts, *, valid: float, test: float, seed: int) -> 
     given = {image.tobytes() for images in parts.values() for image in images.pixels}
     free = np.flatnonzero([image.tobytes() not in given for image in whole.pixels])
     place, drawn = np.random.default_rng(seed).permutation(len(free)), 0
-    _, group = np.unique(whole.pixels[free].reshape(len(free), -1), axis=0, return_inverse=True)
-    rank = place[group.reshape(-1)]  # of equal images the same
+    flat = np.ascontiguousarray(whole.pixels[free]).reshape(len(free), -1)
+    _, group = np.unique(flat.view(f"V{flat.shape[1]}")[:, 0], return_inverse=True)
+    rank = place[group]  # of equal images the same
     for part, share in lacking.items():
         count = round(share * len(free))
         parts[part] = whole.at(free[(rank >= drawn) & (rank < drawn + count)])

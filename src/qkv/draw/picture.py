@@ -37,7 +37,7 @@ from qkv.types import AttentionMap
 
 _CELL = 40
 _SIDE = 72
-_OVERLAID = 140
+_OVERLAID = 140.0
 
 
 def images_svg(

@@ -81,7 +81,7 @@ def over_image(attention: AttentionMap, side: int) -> Float[Tensor, "heads side 
 def regression(train: Images, judged: Images, classes: int) -> Probabilities:
     """What logistic regression on pixels says: the classical baseline."""
     x, y = (one.pixels.reshape(len(one), -1) / np.float32(one.full) for one in (train, judged))
-    solved = LogisticRegression(C=0.1, max_iter=100, tol=1e-3).fit(x, train.labels)
+    solved = LogisticRegression(C=0.1, max_iter=500, tol=1e-3).fit(x, train.labels)
     found = np.zeros((len(judged), classes))
     found[:, solved.classes_] = solved.predict_proba(y)
     return found

@@ -114,14 +114,20 @@ class TrainingState:
         self.model.load_state_dict(_under("model", tensors))
         self.best, self.mean = _under("best", tensors), _under("mean", tensors)
         moments: dict[int, dict[str, Tensor]] = {}
+        parameters = list(self.model.parameters())
         for name, value in _under("optimizer", tensors).items():
             index, _, moment = name.partition(".")
-            moments.setdefault(int(index), {})[moment] = value
+            moments.setdefault(int(index), {})[moment] = _laid_out_as(value, parameters[int(index)])
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         self.position = Position(**document["position"] | {"best_loss": float(document["position"]["best_loss"])})
         torch.set_rng_state(tensors["generator.cpu"])
         if "generator.cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["generator.cuda"])
+
+
+def _laid_out_as(value: Tensor, parameter: nn.Parameter) -> Tensor:
+    """`value` with the strides of its parameter: fused optimisers go over both as they lie in memory."""
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value) if value.shape == parameter.shape else value
 
 
 @torch.no_grad()
