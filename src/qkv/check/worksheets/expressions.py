@@ -19,6 +19,8 @@ _TOKEN = re.compile(
     r"(?P<blank>\s+)|(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[^\W\d]\w*)"
     r"|(?P<operator>\*\*|==|!=|<=|>=|[-+*/@()\[\],:=<>.^])"
 )
+_SHORT = r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,18})?"
+_ROW = re.compile(rf"(?P<row>\[ *(?:{_SHORT} *, *)*+{_SHORT} *\])")  # most of what people write: read in one go
 _OPENING, _CLOSING = {"(": ")", "[": "]"}, {")", "]"}
 _BINARY = {"+", "-", "*", "/", "@", "**", "==", "!=", "<", ">", "<=", ">=", "and", "or"}
 _AFTER_VALUES = _BINARY - {"+", "-"} | {",", *_CLOSING}
@@ -42,12 +44,12 @@ _MEANT = {
     ";": "a line for each",
     "&": "and",
 }
-_NODES = (
-    ast.Constant, ast.Name, ast.BinOp, ast.UnaryOp, ast.Call, ast.List, ast.Tuple, ast.Subscript, ast.Slice,
-    ast.Compare, ast.BoolOp, ast.Attribute, ast.keyword, ast.expr_context,
+_NODES = frozenset({
+    ast.Name, ast.BinOp, ast.UnaryOp, ast.Call, ast.List, ast.Tuple, ast.Subscript, ast.Slice, ast.Compare, ast.BoolOp,
+    ast.Attribute, ast.keyword, ast.Load,
     ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow, ast.MatMult, ast.USub, ast.UAdd, ast.Not, ast.And, ast.Or,
     ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE,
-)  # fmt: skip
+})  # fmt: skip
 
 
 class ReadingError(Exception):
@@ -59,7 +61,7 @@ class ReadingError(Exception):
 
 
 class Token(NamedTuple):
-    """A piece of text that means something, and where it stands."""
+    """A piece of text that means something, and where it stands: a name, a number, an operator, a row of numbers."""
 
     kind: str
     text: str
@@ -127,7 +129,7 @@ def number(node: ast.Constant) -> Fraction:
     >>> number(Source.of("0.62").expression(Source.of("0.62").tokens, 0))
     Fraction(31, 50)
     """
-    return Fraction(node.kind or str(node.value))
+    return Fraction(_spelling(node))
 
 
 def unit(node: ast.Constant) -> float | None:
@@ -136,20 +138,30 @@ def unit(node: ast.Constant) -> float | None:
     >>> unit(Source.of("1.50e-3").expression(Source.of("1.50e-3").tokens, 0))
     1e-05
     """
-    decimals, is_whole = _decimals(node)
+    decimals, is_whole = _decimals(_spelling(node))
     return None if is_whole else 10.0**-decimals
 
 
 def scaled(node: ast.Constant) -> tuple[int, int]:
     """The number that was written as a whole numerator and a power of ten."""
-    mantissa = (node.kind or str(node.value)).lower().partition("e")[0].replace(".", "")
-    decimals, _ = _decimals(node)
+    return _scaled(_spelling(node))
+
+
+def _spelling(node: ast.Constant) -> str:
+    return node.kind or str(node.value)
+
+
+@functools.lru_cache(maxsize=8192)
+def _scaled(spelling: str) -> tuple[int, int]:
+    mantissa = spelling.lower().partition("e")[0].replace(".", "")
+    decimals, _ = _decimals(spelling)
     return (int(mantissa), 10**decimals) if decimals >= 0 else (int(mantissa) * 10**-decimals, 1)
 
 
-def _decimals(node: ast.Constant) -> tuple[int, bool]:
-    """How many decimals the last digit that was written is, and whether it was a whole number without exponent."""
-    mantissa, _, exponent = (node.kind or str(node.value)).lower().partition("e")
+@functools.lru_cache(maxsize=8192)
+def _decimals(spelling: str) -> tuple[int, bool]:
+    """How many decimals the last digit of a number is, and whether it is a whole one without exponent."""
+    mantissa, _, exponent = spelling.lower().partition("e")
     _, point, decimals = mantissa.partition(".")
     return len(decimals) - int(exponent or 0), not (point or exponent)
 
@@ -194,24 +206,26 @@ def is_number(node: ast.AST) -> bool:
 
 
 def _tokens(text: str) -> Iterator[Token]:
-    at, before = 0, None
+    at, last = 0, None
     while at < len(text):
-        found = _TOKEN.match(text, at)
+        found = (None if _ends(last) else _ROW.match(text, at)) or _TOKEN.match(text, at)
         if found is None:
             meant = _MEANT.get(text[at])
             raise ReadingError(at, meant or "a number, a name, an operator or a bracket")
         kind = found.lastgroup or ""
-        if kind == "name" and before == "number":
+        after_number = last is not None and last.kind == "number" and last.end == at
+        if kind == "name" and after_number:
             raise ReadingError(at, "an operator between a number and a name, such as 2 * x")
-        if kind == "number" and before == "number":
+        if kind == "number" and after_number:
             raise ReadingError(at, "a number with one point")
         if kind == "number":
             _number_fits(found[0], at)
         if kind == "name" and keyword.iskeyword(found[0]) and found[0] not in _WORDS | _TRUTH:
             raise ReadingError(at, f"a name ({found[0]} is a word of Python's)")
         if kind != "blank":
-            yield Token(kind, found[0], at)
-        at, before = found.end(), kind
+            last = Token(kind, found[0], at)
+            yield last
+        at = found.end()
 
 
 def _number_fits(text: str, at: int) -> None:
@@ -239,7 +253,7 @@ def _well_formed(tokens: Sequence[Token], after: int) -> None:
     operators = 0
     before: Token | None = None
     for token in tokens:
-        value = token.kind == "number" or (token.kind == "name" and token.text not in _WORDS)
+        value = token.kind in ("number", "row") or (token.kind == "name" and token.text not in _WORDS)
         if token.text in ("if", "for", "in") or token.text == "^":
             raise ReadingError(token.start, _MEANT.get(token.text, f"no {token.text} inside an expression"))
         if _ends(before) and (value or token.text == "not"):
@@ -279,7 +293,9 @@ def _ends(token: Token | None) -> bool:
     """Whether a value can end with `token`."""
     if token is None:
         return False
-    return token.kind == "number" or (token.kind == "name" and token.text not in _WORDS) or token.text in _CLOSING
+    return (
+        token.kind in ("number", "row") or (token.kind == "name" and token.text not in _WORDS) or token.text in _CLOSING
+    )
 
 
 # -- trees -------------------------------------------------------------------------------------------------------------
@@ -293,26 +309,33 @@ def _place(tree: ast.expr, piece: str, start: int) -> None:
         node, depth = waiting.pop()
         at = 0
         if isinstance(node, (ast.expr, ast.keyword)):
-            ends = node.end_col_offset or node.col_offset
+            begins, ends = node.col_offset, node.end_col_offset or node.col_offset
             if not plain:
-                node.col_offset, ends = (_characters(piece, offset) for offset in (node.col_offset, ends))
-            if isinstance(node, ast.Constant) and isinstance(node.value, bool):
-                node.value = int(node.value)
-            elif isinstance(node, ast.Constant):
-                node.kind = piece[node.col_offset : ends]
-            node.col_offset, node.end_col_offset = at, _ = start + node.col_offset, start + ends
+                begins, ends = _characters(piece, begins), _characters(piece, ends)
+            node.col_offset, node.end_col_offset = at, _ = start + begins, start + ends
+            if isinstance(node, ast.Constant):
+                _spelled(node, piece[begins:ends], at)
+                continue
         if depth > _DEPTH:
             raise ReadingError(start, f"at most {_DEPTH} operators inside one another")
         _allowed(node, at)
         waiting += [(child, depth + 1) for child in ast.iter_child_nodes(node)]
 
 
+def _spelled(node: ast.Constant, spelling: str, at: int) -> None:
+    """Keeps the spelling of a number as its kind; of what is true or false, 1 or 0."""
+    if isinstance(node.value, bool):
+        node.value = int(node.value)
+    elif isinstance(node.value, (int, float)):
+        node.kind = spelling
+    else:
+        raise ReadingError(at, "a number")
+
+
 def _allowed(node: ast.AST, at: int) -> None:
     """Refuses what is not on the list."""
-    if not isinstance(node, _NODES):
+    if type(node) not in _NODES:
         raise ReadingError(at, "arithmetic, calls of known functions, lists and subscripts")
-    if isinstance(node, ast.Constant) and type(node.value) not in (int, float):
-        raise ReadingError(at, "a number")
     if isinstance(node, ast.Attribute) and node.attr != "T":
         raise ReadingError(node.end_col_offset or at, ".T, the only thing after a point")
     if isinstance(node, ast.Call):

@@ -85,11 +85,11 @@ def numbers(value: Value) -> list[Fraction] | list[float]:
 
 def kept(value: Exact) -> Value:
     """`value` while its numbers are short, else in float64."""
-    flat = value.numerators.ravel()
-    largest = max((abs(number) for number in flat.tolist()), default=0)
+    flat = value.numerators.ravel().tolist()
+    largest = max(map(abs, flat), default=0)
     if max(largest.bit_length(), value.denominator.bit_length()) <= _BITS:
         return value
-    divisor = math.gcd(value.denominator, *flat.tolist())
+    divisor = math.gcd(value.denominator, *flat)
     short = Exact(np.asarray(value.numerators // divisor, dtype=object), value.denominator // divisor)
     if max((largest // divisor).bit_length(), short.denominator.bit_length()) <= _BITS:
         return short
