@@ -215,6 +215,7 @@ class _Search:
         self.left = _TRIALS
         agreed = [written.agrees(lane.value) for lane in lanes]
         self.wrong = [place for place, ones in enumerate(zip(*agreed, strict=True)) if {*ones} == {"wrong"}]
+        self.reach = np.where(np.isnan(written.units), 0.5, written.units)
 
     def edited(self) -> Iterator[Cause]:
         """The expression edited, and all entries as that gives them."""
@@ -233,6 +234,8 @@ class _Search:
 
     def paired(self) -> Iterator[Cause]:
         """Two edits at once; the first is named."""
+        if len(self.wrong) == 1 < self.claimed.size:  # what is read otherwise shows in more than one entry of many
+            return
         for lane in self.lanes[:1]:
             for first in islice(edits(lane.tree, lane.known), _PAIRED):
                 with contextlib.suppress(UnusableError):
@@ -251,15 +254,22 @@ class _Search:
                     yield edit, value
 
     def _tried(self, compute: Callable[[], Value]) -> Value | None:
-        """What a trial comes to; None where it cannot be computed or has another shape, and once all are used up."""
+        """What a trial comes to; None where it cannot be the cause, and once all trials are used up."""
         self.left -= 1
-        if self.left < 0:
-            return None
-        try:
-            value = compute()
-        except UnusableError:
-            return None
-        return None if value.shape != self.claimed.shape or np.isnan(floats(value)).any() else value
+        if self.left >= 0:
+            with contextlib.suppress(UnusableError):
+                value = compute()
+                if value.shape == self.claimed.shape and self._near(floats(value)):
+                    return value
+        return None
+
+    def _near(self, value: np.ndarray) -> bool:
+        """Whether a trial explains the first entry that is wrong: most do not, and need no closer look."""
+        if not self.wrong:
+            return True
+        place = self.wrong[0]
+        claimed, tried = float(self.claimed.flat[place]), float(value.flat[place])
+        return claimed == tried or abs(claimed - tried) <= float(self.reach[place]) + _SAME * max(1.0, abs(tried))
 
     def _units(self, value: Value, places: Sequence[int] | None = None) -> int | None:
         """How many entries are off by one in the last place; None where more than that is."""
@@ -272,8 +282,11 @@ class _Search:
     def slips(self) -> Iterator[Cause]:
         """The sign of an entry, a term of a dot product or of a sum, and the rest computed from it."""
         for lane in self.lanes:
+            wrong = [place for place, one in enumerate(self.written.agrees(lane.value)) if one == "wrong"]
             for part in _distinct(lane.tree):
-                for cause, words, bent in _slips(part, lane.parts):
+                # A slip in the last value is where that is wrong, and there alone.
+                places = None if part is not lane.tree else wrong if len(wrong) == 1 else []
+                for cause, words, bent in _slips(part, lane.parts, places):
                     value = self._tried(lambda lane=lane, part=part, bent=bent: lane.bent(part, bent))
                     if value is not None and (units := self._units(value)) is not None:
                         yield Cause(cause, words, units)
@@ -380,28 +393,32 @@ def _roughened(lane: _Lane, cut: Callable[[np.ndarray], np.ndarray]) -> Iterator
     yield "every value on the way was", lambda: rounding(lane.tree)
 
 
-def _slips(part: ast.expr, parts: Mapping[int, Value]) -> Iterator[tuple[str, str, np.ndarray]]:
-    """A value with one slip in it, and what the slip was."""
+def _slips(
+    part: ast.expr, parts: Mapping[int, Value], places: Sequence[int] | None
+) -> Iterator[tuple[str, str, np.ndarray]]:
+    """A value with one slip in it, at one of `places` or anywhere, and what the slip was."""
     value = floats(parts[id(part)])
     told = ast.unparse(part)
     if value.size > _SIZE:
         return
+
+    def moved(place: int, by: float) -> np.ndarray:
+        other = value.ravel().copy()
+        other[place] += by
+        return other.reshape(value.shape)
+
     for place, terms in enumerate(_terms(part, parts)):
         where = f"entry {_where(value.shape, place)} of `{told}`" if value.ndim else f"`{told}`"
-        for number, term in enumerate(terms.tolist(), start=1):
-            if not term:
-                continue
-            for cause, count, words in (("dropped term", 1, "lacks"), ("sign", 2, "has the other sign in")):
-                moved = value.ravel().copy()
-                moved[place] -= count * term
-                yield cause, f"{where} {words} term {number} of its sum, {term:.4g}", moved.reshape(value.shape)
+        for number, term in enumerate(terms.tolist() if places is None or place in places else (), start=1):
+            if term:
+                said = f"term {number} of its sum, {term:.4g}"
+                yield "dropped term", f"{where} lacks {said}", moved(place, -term)
+                yield "sign", f"{where} has the other sign in {said}", moved(place, -2 * term)
     if value.ndim and not isinstance(part, ast.List):
         for place, number in enumerate(value.ravel().tolist()):
-            if number:
-                moved = value.ravel().copy()
-                moved[place] = -number
-                where = _where(value.shape, place)
-                yield "sign of an entry", f"entry {where} of `{told}` has the other sign", moved.reshape(value.shape)
+            if number and (places is None or place in places):
+                told_where = f"entry {_where(value.shape, place)} of `{told}` has the other sign"
+                yield "sign of an entry", told_where, moved(place, -2 * number)
 
 
 def _terms(part: ast.expr, parts: Mapping[int, Value]) -> Iterator[np.ndarray]:
