@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from random import Random
 
@@ -80,6 +81,18 @@ class Site:
     @property
     def true(self) -> Array:
         return evaluated(self.formula, self.values)
+
+    @cached_property
+    def noise(self) -> Array:
+        """How far each entry may lie from the true one because the values above it were rounded as it is."""
+        unit, random, true = 10.0**-self.decimals, np.random.default_rng(0), self.true
+        finite = {name: x for name, x in self.values.items() if isinstance(x, np.ndarray) and np.isfinite(x).all()}
+        rounded = {name: x for name, x in finite.items() if (abs(np.round(x, self.decimals) - x) > 1e-9).any()}
+        noise = np.zeros(true.shape)
+        for _ in range(16 if self.decimals else 0):
+            shaken = {name: value + unit / 2 * random.choice([-1, 1], value.shape) for name, value in rounded.items()}
+            noise = np.fmax(noise, np.abs(evaluated(self.formula, {**self.values, **shaken}) - true))
+        return noise
 
 
 def sites(name: str) -> Iterator[Site]:
@@ -282,12 +295,13 @@ def plants(kinds: Mapping[str, object], each: int, seed: int = 0) -> list[Plant]
 
 
 def _shows(site: Site, value: Array) -> bool:
-    """Whether a mistake can be seen in what is written: more than a unit away, in its shape, in numbers."""
+    """Whether a mistake can be seen in what is written: in its shape, in numbers, and an entry further away than a
+    unit and what rounding above it may do."""
     true = site.true
     if value.shape != true.shape or not np.isfinite(value).all():
         return False
     room = 1.1 * 10.0**-site.decimals if site.decimals else 0.5
-    return bool((np.abs(np.round(value, site.decimals) - true) > room).any())
+    return bool((np.abs(np.round(value, site.decimals) - true) > room + 1.3 * site.noise).any())
 
 
 def planted(site: Site, value: Array, *, carried: bool) -> str:
