@@ -3,6 +3,7 @@ import re
 import pytest
 
 from qkv.check.worksheets.judge import judge
+from qkv.check.worksheets.sheet import read_sheet
 from qkv.check.worksheets.syntax import parse
 from qkv.check.worksheets.verdict import Verdict
 
@@ -76,6 +77,20 @@ def test_a_refuted_comparison_gives_the_smallest_sizes():
     found = only(f"{HESSIAN}claim cost(forward) < cost(reverse) if m > n")
     assert found.notes == ["3 * n * m against 2 * n**2 + n * m: at n = 1, m = 2 it is 6 against 4."]
     assert found.explanation == "it holds where m < n"
+
+
+def test_the_shipped_false_conclusion_is_found_and_its_right_form_raises_no_alarm():
+    _, sheet = read_sheet("forward_mode")
+    found = judge(sheet)
+    assert [line.verdict.kind for line in found.lines] == ["correct"] * 3 + ["wrong"]
+    assert found.first_wrong is not None
+    assert (found.first_wrong.name, found["wins"].cause) == ("wins", "other condition")
+    assert judge(parse(sheet.text.replace("if m > n\n", "if m < n\n"))).ok
+    assert not judge(parse(sheet.text.replace("if m > n\n", "if m >= n\n"))).ok
+    # A slip in a count above is found too, and is then the first.
+    slipped = judge(parse(sheet.text.replace("3 * n * m", "2 * n * m")))
+    assert slipped.first_wrong is not None
+    assert slipped.first_wrong.name == "line 13"
 
 
 def test_a_loose_bound_says_how_sizes_grow_apart():
