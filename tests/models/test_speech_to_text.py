@@ -203,7 +203,7 @@ def test_a_search_finds_what_the_model_says(batch, decoder):
 
 @DECODERS
 def test_a_recording_longer_than_there_are_positions_is_refused(decoder):
-    model = model_of(decoder, max_frames=21)
+    model = model_of(decoder, max_frames=11)
     frames, real = torch.zeros(1, 23, 5).double(), torch.ones(1, 23, dtype=torch.bool)
     with pytest.raises(InputError, match="longer than there are positions"):
         model(frames, real, torch.tensor([[1]]))

@@ -19,7 +19,7 @@ from qkv.files import require_file
 from qkv.functional import log_mel_spectrogram
 from qkv.types import Config
 
-Waveform = Float32[np.ndarray, " samples"]
+Waveform = Float32[np.ndarray, " _samples"]
 
 _SILENT = 1e-4  # of full scale: 80 decibels below it, fainter than the noise of 13 bits
 
@@ -52,7 +52,7 @@ class Audio:
         return len(self.waveform) / self.sample_rate
 
 
-def read_audio(path: str | Path, *, max_seconds: float = 60.0) -> Audio:
+def read_audio(path: str | Path, *, max_seconds: int | float = 60.0) -> Audio:
     """Reads a recording: WAV, FLAC, OGG, MP3, AIFF and whatever else libsndfile knows.
 
     Raises:
@@ -63,7 +63,7 @@ def read_audio(path: str | Path, *, max_seconds: float = 60.0) -> Audio:
         return decode_audio(file, path, max_seconds=max_seconds)
 
 
-def decode_audio(file: BinaryIO | bytes, name: str | Path, *, max_seconds: float = 60.0) -> Audio:
+def decode_audio(file: BinaryIO | bytes, name: str | Path, *, max_seconds: int | float = 60.0) -> Audio:
     """`read_audio` of an open file or its bytes; `name` is what errors call it."""
     try:
         with soundfile.SoundFile(io.BytesIO(file) if isinstance(file, bytes) else file) as sound:
@@ -131,7 +131,7 @@ def log_mel_of(waveform: Waveform, config: FeatureConfig) -> Float32[Tensor, "fr
     )
 
 
-def played_at(waveform: Waveform, speed: float) -> Waveform:
+def played_at(waveform: Waveform, speed: int | float) -> Waveform:
     """`waveform` played faster or slower, its pitch with it (Ko et al. 2015): linear between samples.
 
     >>> played_at(np.arange(6, dtype=np.float32), 2.0)

@@ -76,7 +76,7 @@ def morse(
         without: words that are not to come.
 
     >>> [recording.text for recording in morse(2, np.random.default_rng(0))]
-    ['rng', 'bd']
+    ['qnhib', 'arq']
     """
     made, kept = [], set(without)
     while len(made) < count:

@@ -64,7 +64,7 @@ class RecordingSplit:
 
 
 def read_recordings(
-    path: str | Path, config: FeatureConfig, *, transcripts: str | Path | None = None, max_seconds: float = 60.0
+    path: str | Path, config: FeatureConfig, *, transcripts: str | Path | None = None, max_seconds: int | float = 60.0
 ) -> RecordingFolder:
     """Reads recordings and their transcripts.
 
@@ -90,7 +90,7 @@ def read_recordings(
         return _read_all(store, rows, config, max_seconds)
 
 
-def read_sounds(path: str | Path, config: FeatureConfig, *, max_seconds: float = 60.0) -> RecordingFolder:
+def read_sounds(path: str | Path, config: FeatureConfig, *, max_seconds: int | float = 60.0) -> RecordingFolder:
     """Reads recordings that have no transcripts: one file, or all in a folder or a zip archive. Their texts are empty.
 
     Raises:
@@ -143,7 +143,7 @@ class _Store:
     def where(self, name: str) -> Path:
         return self.path / name
 
-    def audio(self, name: str, max_seconds: float) -> Audio:
+    def audio(self, name: str, max_seconds: int | float) -> Audio:
         if self._archive is None:
             return read_audio(self.where(name), max_seconds=max_seconds)
         try:
@@ -239,7 +239,7 @@ def _table_rows(store: _Store, path: Path, lines: Iterable[tuple[int, str]]) -> 
             yield _Row(files_by_id[cells[0]], cells[-1])
 
 
-def _read_all(store: _Store, rows: Iterable[_Row], config: FeatureConfig, max_seconds: float) -> RecordingFolder:
+def _read_all(store: _Store, rows: Iterable[_Row], config: FeatureConfig, max_seconds: int | float) -> RecordingFolder:
     """The recordings of all rows, and what had to be done to read them."""
     recordings, left_out, rates, several = [], [], Counter[int](), 0
     for row in rows:
@@ -286,7 +286,7 @@ def _read_features(path: Path) -> RecordingFolder:
     """Log-mel features end to end with their transcripts: `mel` in bytes, 255 for the loudest, 0 for 8 powers of ten
     below it."""
     try:
-        with np.load(require_file(path), allow_pickle=False) as arrays:
+        with require_file(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             missing = [name for name in _FEATURES if name not in arrays]
             if missing:
                 raise DataError("not log-mel features", expected=", ".join(_FEATURES), got=", ".join(arrays), path=path)

@@ -24,7 +24,7 @@ def heard_svg(
     log_mel: Float[Tensor, "frames mels"],
     attention: AttentionMap,
     *,
-    seconds: float,
+    seconds: int | float,
     title: str | None = None,
 ) -> str:
     """A recording and what was heard in it, as SVG, on one axis of time.
@@ -67,7 +67,7 @@ def heard_png(
     log_mel: Float[Tensor, "frames mels"],
     attention: AttentionMap,
     *,
-    seconds: float,
+    seconds: int | float,
     title: str | None = None,
     scale: int | float = 2,
 ) -> bytes:
@@ -75,7 +75,9 @@ def heard_png(
     return vl_convert.svg_to_png(heard_svg(log_mel, attention, seconds=seconds, title=title), scale=scale)
 
 
-def _spectrogram(log_mel: Tensor, tokens: Sequence[str], middles: Sequence[float], left: float, width: float) -> str:
+def _spectrogram(
+    log_mel: Tensor, tokens: Sequence[str], middles: Sequence[float], left: int | float, width: int | float
+) -> str:
     top = 2.6 * FONT
     span = log_mel - log_mel.min()
     body = [_image((span / span.max().clamp(min=1e-12)).T.flip(0), GREYS, left, top, width, _PICTURE)]
@@ -89,7 +91,7 @@ def _spectrogram(log_mel: Tensor, tokens: Sequence[str], middles: Sequence[float
     return "\n".join(body)
 
 
-def _matrix(weights: Tensor, tokens: Sequence[str], left: float, width: float, seconds: float) -> str:
+def _matrix(weights: Tensor, tokens: Sequence[str], left: int | float, width: int | float, seconds: int | float) -> str:
     height = _ROW * len(tokens)
     shares = weights / weights.amax(dim=1, keepdim=True).clamp(min=1e-12)
     body = [_image(shares, BLUES, left, 0.0, width, height)]
@@ -103,13 +105,15 @@ def _matrix(weights: Tensor, tokens: Sequence[str], left: float, width: float, s
     return "\n".join(body)
 
 
-def _step(seconds: float) -> float:
+def _step(seconds: int | float) -> float:
     """Seconds between ticks: 1, 2 or 5 of a power of ten."""
     decade = 10.0 ** math.floor(math.log10(seconds / _TICKS))
     return next(digit * decade for digit in (1, 2, 5, 10) if seconds <= _TICKS * digit * decade)
 
 
-def _image(shares: Tensor, stops: tuple[str, ...], x: float, y: float, width: float, height: float) -> str:
+def _image(
+    shares: Tensor, stops: tuple[str, ...], x: int | float, y: int | float, width: int | float, height: int | float
+) -> str:
     """Cells from 0 to 1 in a scale of colours, stretched to a place."""
     place = f'x="{units(x)}" y="{units(y)}" width="{units(width)}" height="{units(height)}"'
     look = 'preserveAspectRatio="none" style="image-rendering:pixelated" image-rendering="optimizeSpeed"'

@@ -75,7 +75,8 @@ class AudioEncoder(nn.Module):
         self.conv2 = nn.Conv1d(width, width, kernel_size=3, stride=2, padding=1)
         for conv in (self.conv1, self.conv2):  # as loud as the positions that are added to them
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-        self.positions = SinusoidalPositions(width, -(-config.max_frames // 2))
+        # Twice the room of the longest: padding, and a recording played slower, are longer.
+        self.positions = SinusoidalPositions(width, config.max_frames)
         self.dropout = Dropout(config.dropout)
         layer = TransformerEncoderLayer(
             width, config.num_heads, config.feedforward_dim, config.dropout, "gelu", norm_first=True,

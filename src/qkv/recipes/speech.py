@@ -94,8 +94,8 @@ PRESETS: Mapping[str, Json] = {
     "digits": {
         "features": _DIGITS,
         "variation": {"speed": 0.15, "max_mels": 8},
-        "growth": 12,
-        "fit": {"epochs": 100, "learning_rate": 1.5e-3, "warmup_steps": 200, "patience": 100},
+        "growth": 8,
+        "fit": {"epochs": 40, "learning_rate": 1.5e-3, "warmup_steps": 200, "patience": 40},
     },
     "recordings": {
         "network": {"max_length": 200},
