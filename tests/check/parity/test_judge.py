@@ -111,6 +111,19 @@ def test_our_own_layers(layer: str):
     assert report.ok, report.wrong
 
 
+def test_what_passes_on_all_that_it_gets_takes_what_the_one_above_it_does():
+    class Doubled(nn.GRUCell):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+
+        def forward(self, *args, **kwargs):
+            return 2 * super().forward(*args, **kwargs)
+
+    report = parity(Doubled, nn.GRUCell, sizes=SMALL)
+    assert not report.ok
+    assert report.cause == "factor", report.wrong
+
+
 def test_the_gate_and_the_line_are_named():
     class Wrong(nn.LSTMCell):
         def forward(self, x, hx):

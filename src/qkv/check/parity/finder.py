@@ -19,7 +19,7 @@ from qkv.check.parity.side import Outputs
 from qkv.check.parity.variants import Variant
 from qkv.errors import QkvError
 
-_BASES, _PAIRS = 24, 5000  # numbers, not seconds: a machine under load finds what an idle one does
+_BASES, _PAIRS = 24, 1500  # numbers, not seconds: a machine under load finds what an idle one does
 
 
 @dataclass(frozen=True)
