@@ -213,6 +213,12 @@ def test_shares_that_leave_nothing(valid, test):
         split_images(ImageParts({"train": Images(PIXELS, LABELS)}, None), valid=valid, test=test, seed=0)
 
 
+def test_images_to_train_on_that_all_stand_in_another_part():
+    images = Images(PIXELS, LABELS)
+    with pytest.raises(InputError, match=r"too few images.*got 7, 7 for valid, 0 for test"):
+        split_images(ImageParts({"train": images, "valid": images}, None), valid=0.1, test=0.1, seed=0)
+
+
 def test_one_image_and_one_class():
     for images in (Images(PIXELS[:1], LABELS[:1]), Images(PIXELS, np.zeros(7, dtype=np.int64))):
         with pytest.raises(InputError, match="too few images"):

@@ -52,6 +52,9 @@ def show(
 
     `qkv show RUN "go to [MASK] school"` asks a run of masked-lm for the hidden word, `qkv show RUN --context "go to"`
     for what came next in training; `qkv show RUN "go to" --samples 5` lets a causal one go on.
+
+    `qkv show RUN picture.png` asks a run of images for the class of a picture, `qkv show RUN 3` for that of an image of
+    its test part, counted from 0.
     """
     from qkv import draw
     from qkv.recipes.base import Drawn

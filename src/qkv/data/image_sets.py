@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64, UInt8
-from torch import Tensor
+from jaxtyping import Int64, UInt8
 
 from qkv.data.images import PARTS, Images, not_grey, npz_arrays, raw_parts, read_idx
 from qkv.errors import DataError, InputError
@@ -117,8 +116,7 @@ def read_image_parts(path: str | Path, fitting: Fitting, names: Sequence[str] | 
 def split_images(found: ImageParts, *, valid: float, test: float, seed: int) -> ImageSplit:
     """The parts of a set, those that it lacks drawn from its images to train on.
 
-    No image stands in two parts: equal ones that are drawn from go together, and those to train on that are in a
-    given part too are left out.
+    No image to train on stands in another part: equal ones go together, and those in a given part are left out.
 
     Args:
         valid, test: the shares of the images to train on that are drawn for a part that is lacking.
@@ -139,8 +137,8 @@ def split_images(found: ImageParts, *, valid: float, test: float, seed: int) -> 
     given = {image.tobytes() for images in parts.values() for image in images.pixels}
     free = np.flatnonzero([image.tobytes() not in given for image in whole.pixels])
     place, drawn = np.random.default_rng(seed).permutation(len(free)), 0
-    flat = np.ascontiguousarray(whole.pixels[free]).reshape(len(free), -1)
-    _, group = np.unique(flat.view(f"V{flat.shape[1]}")[:, 0], return_inverse=True)
+    size = whole.pixels[0].size
+    _, group = np.unique(whole.pixels[free].reshape(len(free), size).view(f"V{size}")[:, 0], return_inverse=True)
     rank = place[group]  # of equal images the same
     for part, share in lacking.items():
         count = round(share * len(free))
@@ -281,8 +279,3 @@ def _pillow() -> Any:
     except ModuleNotFoundError as error:
         raise InputError("this takes pillow, which is not installed", hint="pip install 'qkv[images]'") from error
     return Image
-
-
-def as_tensor(images: Images) -> Float[Tensor, "images height width"]:
-    """Pixels from 0 to 1."""
-    return torch.from_numpy(images.pixels).float() / images.full

@@ -230,8 +230,8 @@ def _mistakes(said: Probabilities, images: Images, names: Sequence[str]) -> list
     return [
         {
             "image": i,
-            "label": names[images.labels[i]],
-            "answer": names[answers[i]],
+            "label": names[int(images.labels[i])],
+            "answer": names[int(answers[i])],
             "probability": float(said[i].max()),
         }
         for i in surest.tolist()

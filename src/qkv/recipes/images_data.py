@@ -63,7 +63,7 @@ def parts(config: ImageDataConfig, say: Callable[[str], None]) -> ImageSplit:
         if strange := sorted(set(images.labels.tolist()) - known):
             raise InputError(
                 f"the {name} part has classes that no image to train on has",
-                got=", ".join(split.names[label] for label in strange),
+                got=", ".join(split.names[int(label)] for label in strange),
             )
     if split.repeated:
         say(f"{config.data}: left out {split.repeated:,} images to train on that are in another part too")
@@ -94,12 +94,12 @@ def read_judged(
     images = found.parts[part]
     # Where classes have no names their numbers are those of the run.
     theirs = found.names or [*names, *map(str, range(len(names), 1 + int(images.labels.max())))]
-    if strange := [theirs[label] for label in sorted(set(images.labels.tolist())) if theirs[label] not in names]:
+    if strange := [theirs[label] for label in np.unique(images.labels).tolist() if theirs[label] not in names]:
         raise DataError(
             f"unknown class {strange[0]}", expected=f"those that this run knows: {', '.join(names)}", path=data
         )
     place = {name: number for number, name in enumerate(names)}
-    return replace(images, labels=np.array([place[theirs[label]] for label in images.labels])), part
+    return replace(images, labels=np.array([place[theirs[int(label)]] for label in images.labels])), part
 
 
 def read_unlabelled(data: str, config: ImageDataConfig, say: Callable[[str], None]) -> tuple[list[str], Images]:

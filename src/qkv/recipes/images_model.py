@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,10 +42,12 @@ class Classifier:
     def device(self) -> torch.device:
         return self.model.output.weight.device
 
-    def batches(self, images: Images, batch_size: int = _TOGETHER, **drawn: int | bool) -> ImageBatches:
-        """Images as the network takes them; without further words in their order."""
-        options = {"shuffle": False} | drawn
-        return ImageBatches(images, batch_size=batch_size, mean=self.mean, deviation=self.deviation, **options)
+    def batches(
+        self, images: Images, batch_size: int = _TOGETHER, *, shuffle: bool = False, **drawn: Any
+    ) -> ImageBatches:
+        """Images as the network takes them, in their order unless they are shuffled; `drawn` as for `ImageBatches`."""
+        pixels = {"mean": self.mean, "deviation": self.deviation}
+        return ImageBatches(images, batch_size=batch_size, shuffle=shuffle, **pixels, **drawn)
 
     def probabilities(self, images: Images) -> Probabilities:
         """How likely each image has each class."""
