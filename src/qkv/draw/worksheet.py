@@ -4,13 +4,14 @@ As text for a terminal, a page, a drawing; and a table over many of them.
 """
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qkv.draw.colour import INK, MUTED
 from qkv.draw.label import ems
 from qkv.draw.page import page, static
-from qkv.draw.report import Block, Heading, Paragraph, Table, block_html, report_page, table_markdown
+from qkv.draw.report import Block, Heading, Paragraph, Table, block_html, table_markdown
 from qkv.draw.shapes import SMALL, Panel, document, headed, units, written
 from qkv.types import Verdict
 
@@ -22,6 +23,7 @@ _STRIPES = {
 }  # fmt: skip
 _MONO, _LINE, _ADVANCE = 13, 19.0, 7.83
 _WRAPPED = 46.0
+_CODE = re.compile(r"`([^`]+)`")
 
 
 @dataclass(frozen=True)
@@ -87,15 +89,10 @@ def worksheet_page(sheet: MarkedSheet) -> str:
     >>> '<mark class="wrong">3</mark>' in worksheet_page(MarkedSheet("Sums", "1 wrong", [line], Table(["claim"], [])))
     True
     """
-    body = [f"<h1>{html.escape(sheet.title)}</h1>", block_html(Paragraph(f"{_capital(sheet.summary)}.")), _legend()]
+    told = [Paragraph(f"{_capital(sheet.summary)}."), *map(Paragraph, sheet.notes)]
+    body = [*map(block_html, told), _legend()]
     body += [_prose(line) if line.prose else _statement(line) for line in sheet.lines]
-    body += [
-        block_html(Heading("Score")),
-        block_html(sheet.score),
-        *(block_html(Paragraph(note)) for note in sheet.notes),
-    ]
-    styles = static("report.css") + static("worksheet.css")
-    return page(sheet.title, '<main class="report worksheet">\n' + "\n".join(body) + "\n</main>", styles)
+    return _page(sheet.title, [*body, block_html(Heading("Score")), block_html(sheet.score)])
 
 
 def worksheet_svg(sheet: MarkedSheet) -> str:
@@ -129,12 +126,23 @@ def worksheet_svg(sheet: MarkedSheet) -> str:
     return document(headed(panel, sheet.title), sheet.title, f"{_capital(sheet.summary)}.")
 
 
-def worksheets_page(title: str, summary: str, table: Table, common: Table) -> str:
-    """A folder of judged worksheets as a page: a table over all of them, and the mistakes that are common."""
+def worksheets_page(title: str, summary: str, table: Table, common: Table, unusable: Mapping[str, str]) -> str:
+    """A folder of judged worksheets as a page: a table over all of them, the mistakes that are common, what is wrong
+    with files that cannot be used."""
     blocks: list[Block] = [Paragraph(f"{_capital(summary)}."), table]
     if common.rows:
         blocks += [Heading("Mistakes that are common"), common]
-    return report_page(title, blocks)
+    if unusable:
+        blocks += [
+            Heading("Files that cannot be used"),
+            *(Paragraph(f"{name}: {why}") for name, why in unusable.items()),
+        ]
+    return _page(title, list(map(block_html, blocks)))
+
+
+def _page(title: str, body: Sequence[str]) -> str:
+    main = [f'<main class="report worksheet">\n<h1>{html.escape(title)}</h1>', *body, "</main>"]
+    return page(title, "\n".join(main), static("report.css") + static("worksheet.css"))
 
 
 def _statement(line: MarkedLine) -> str:
@@ -156,7 +164,7 @@ def _prose(line: MarkedLine) -> str:
     level = len(text) - len(text.lstrip("#"))
     if 0 < level < 4 and text[level : level + 1] == " ":
         return f"<h{max(level, 2)}>{html.escape(text[level:].strip())}</h{max(level, 2)}>"
-    return f"<p>{html.escape(text)}</p>"
+    return "<p>" + _CODE.sub(r"<code>\1</code>", html.escape(text)) + "</p>"
 
 
 def _legend() -> str:

@@ -11,6 +11,7 @@ from qkv.check.worksheets.arithmetic import FUNCTIONS
 from qkv.check.worksheets.evaluate import Evaluator
 from qkv.check.worksheets.expressions import Source
 from qkv.check.worksheets.judge import Judgement, judge
+from qkv.check.worksheets.sheet import Worksheet, summary
 from qkv.check.worksheets.syntax import parse
 from qkv.check.worksheets.values import Exact, UnusableError, Value, floats
 from qkv.types import Entry
@@ -323,3 +324,10 @@ def test_numbers_that_grow_past_all_bounds_go_on_in_floating_point():
 def test_a_number_too_large_is_refused():
     with pytest.raises(UnusableError, match="past the range"):
         value("((10 ** 60) ** 60) ** 60")
+
+
+def test_numbers_alone_are_compared_with_one_another():
+    # A third is 0.333...; a line without a name is named once.
+    sheet = Worksheet("claim third = 1/3 = 0.333\nclaim 1/3 = 0.34\nclaim third + 1 = 1.333")
+    assert [line.verdict.kind for line in sheet.judgement.lines] == ["correct", "wrong", "correct"]
+    assert summary(sheet) == "3 claims, 2 right, 1 wrong; the first mistake is line 2"

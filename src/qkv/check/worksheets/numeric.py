@@ -32,6 +32,8 @@ def judge(claim: Claim, scope: Scope) -> Verdict | None:
     formulas = [link for link in links if not is_written(link)]
     # `claim y = A @ V = [..]` of a known y: what is written down is judged by the formula, and so is y.
     source = next((link for link in formulas if link is not claim.links[0]), formulas[0] if formulas else None)
+    if source is None and len(links) > 1:  # 1/3 = 0.333: numbers alone
+        source = links[0]
     if source is None:
         raise UnusableError(
             f"nothing says what {claim.defines or 'it'} should be", hint=f"claim {claim.name} = EXPRESSION = VALUE"

@@ -290,7 +290,8 @@ def summary(worksheet: Worksheet) -> str:
     counts = Counter(line.verdict.kind for line in lines)
     parts = [f"{counts[kind]} {_WORDS[kind]}" for kind in VERDICTS if counts[kind]]
     first = worksheet.judgement.first_wrong
-    where = f"; the first mistake is {first.name}, line {first.statement.line}" if first else ""
+    line = f"line {first.statement.line}" if first else ""
+    where = f"; the first mistake is {', '.join(dict.fromkeys([first.name, line]))}" if first else ""
     return f"{len(lines)} claim{'s' * (len(lines) != 1)}, {', '.join(parts)}{where}"
 
 
@@ -404,11 +405,11 @@ class Folder:
 
     def page(self) -> str:
         """As one HTML page."""
-        return draw.worksheets_page(self.title, self.summary(), *self.tables())
+        return draw.worksheets_page(self.title, self.summary(), *self.tables(), self.unusable)
 
 
 def read_folder(source: str | Path, **options: Any) -> Folder:
-    """Judges all worksheets of a folder; files in which nothing is claimed are left out, others said to be unusable.
+    """Judges all worksheets of a folder; files that are no text, or claim nothing, are said to be unusable.
 
     Raises:
         DataError: no worksheet there.
@@ -422,7 +423,7 @@ def read_folder(source: str | Path, **options: Any) -> Folder:
             unusable[name] = str(error)
     if not sheets:
         raise DataError("no worksheet in the folder can be used", got=next(iter(unusable.values())), path=source)
-    return Folder(str(source), sheets, unusable)
+    return Folder(Path(source).resolve().name, sheets, unusable)
 
 
 def _cell(value: str | int | float | None) -> str | int | None:
