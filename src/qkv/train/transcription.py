@@ -90,7 +90,7 @@ class TranscriptScores:
         for i, first in enumerate(names):
             for second in names[i + 1 :]:
                 constant = any(len(set(columns[name])) < 2 for name in (first, second))
-                told = None if constant else float(stats.spearmanr(columns[first], columns[second]).statistic)
+                told = None if constant else _rank_correlation(columns[first], columns[second])
                 found[f"{first}, {second}"] = told
         return found
 
@@ -132,6 +132,11 @@ def transcript_scores(texts: Sequence[str], references: Sequence[str]) -> Transc
     metrics["character_error_rate"] = _error_rate(texts, references)
     metrics["word_error_rate"] = _error_rate([text.split() for text in texts], [text.split() for text in references])
     return TranscriptScores(metrics, each)
+
+
+def _rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
+    """Spearman's: the correlation of ranks, of which equals share their mean."""
+    return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
 
 
 def _error_rate(texts: Sequence[Tokens], references: Sequence[Tokens]) -> float:
