@@ -92,7 +92,7 @@ def test_weights_over_an_image_by_hand():
     assert re.findall(r'fill-opacity="([\d.]+)"', drawn) == ["0.000", "0.225", "0.900", "0.450", "0.450", "0.225"]
     assert ">layer 0<" in drawn
     assert ">&lt;b&gt;<" in drawn
-    assert ">strongest colour: 0.400<" in drawn
+    assert ">the strongest colour is a weight of 0.400<" in drawn
     assert "row 0, column 2: 0.4000" in drawn
     # Patches fill the image: three columns of a third of its width, as high as it is.
     assert len(set(re.findall(r'<rect x="[\d.]+" y="0" width="46.67" height="140"', drawn))) == 3

@@ -159,7 +159,7 @@ def image_weights_svg(
             for x, weight in enumerate(row)
         ]
         panels.append(_captioned("\n".join([_image(picture, 0.0, 0.0, _OVERLAID), *veil]), visible(label)))
-    told = line_of_text(f"strongest colour: {top:.3f}", SMALL)
+    told = line_of_text(f"the strongest colour is a weight of {top:.3f}", SMALL)
     return document(
         headed(stack([grid(panels, gap=14), told]), title), title or "weights over an image", f"{len(weights)} maps"
     )

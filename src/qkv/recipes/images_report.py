@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -69,7 +70,7 @@ def report(run: Run, classifier: Classifier, test: Images, command: str) -> str:
         made.append(Figure(draw.images_svg(pixels, labels=labels), told))
     else:
         made.append(Paragraph("There are none."))
-    made += [Heading("What the network sees"), *insides(classifier, test.at(torch.arange(1).numpy()))]
+    made += [Heading("What the network sees"), *insides(classifier, test.at(np.array([0])))]
     made += [Heading("What was trained on what"), Facts(facts(run)), Preformatted(command)]
     return draw.report_page(f"Images: {config['model']} on {config['data']}", made)
 
@@ -106,9 +107,9 @@ def _gap(result: Mapping[str, Any]) -> Table:
 def _confusion(result: Mapping[str, Any]) -> Table:
     labels, counts = result["labels"], result["confusion"]
     return Table(
-        ["class", *labels, "right"],
+        ["class", "right", *labels],
         [
-            [label, *row, f"{100 * row[place] / max(sum(row), 1):.1f}%"]
+            [label, f"{100 * row[place] / max(sum(row), 1):.1f}%", *row]
             for place, (label, row) in enumerate(zip(labels, counts, strict=True))
         ],
         caption="Test images by their class (rows) and the answer (columns).",
