@@ -328,6 +328,6 @@ def test_a_number_too_large_is_refused():
 
 def test_numbers_alone_are_compared_with_one_another():
     # A third is 0.333...; a line without a name is named once.
-    sheet = Worksheet("claim third = 1/3 = 0.333\nclaim 1/3 = 0.34\nclaim third + 1 = 1.333")
+    sheet = Worksheet("claim third = 1/3 = 0.333\nclaim 1/3 = 0.36\nclaim third + 1 = 1.333")
     assert [line.verdict.kind for line in sheet.judgement.lines] == ["correct", "wrong", "correct"]
     assert summary(sheet) == "3 claims, 2 right, 1 wrong; the first mistake is line 2"
