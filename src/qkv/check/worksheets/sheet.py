@@ -10,6 +10,7 @@ from typing import Any
 from qkv import draw
 from qkv.check.worksheets.judge import Judgement, Line, judge
 from qkv.check.worksheets.syntax import Claim, Given, Graph, Let, Sheet, Statement, Unreadable, parse
+from qkv.check.worksheets.values import UnusableError
 from qkv.check.worksheets.verdict import Verdict as Finding
 from qkv.draw import MarkedLine, MarkedSheet, MarkedText, Table
 from qkv.draw.page import framed
@@ -420,7 +421,7 @@ def read_folder(source: str | Path, **options: Any) -> Folder:
         try:
             sheets[name] = Worksheet.read(path, **options)
         except DataError as error:
-            unusable[name] = str(error)
+            unusable[name] = str(UnusableError.of(error))  # without its path
     if not sheets:
         raise DataError("no worksheet in the folder can be used", got=next(iter(unusable.values())), path=source)
     return Folder(Path(source).resolve().name, sheets, unusable)
