@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from qkv.errors import InputError
 from qkv.functional import causal_mask, lengths_to_real, naive_additive_attention, naive_softmax_attention, padding_mask
-from qkv.nn import AdditiveAttention, MultiheadAttention
+from qkv.nn import AdditiveAttention, MultiheadAttention, TransformerDecoderLayer, TransformerEncoderLayer
 from qkv.trace import record, scope
 
 BATCH, QUERIES, KEYS, EMBED, HEADS, KDIM, VDIM = 3, 5, 7, 22, 2, 11, 13
@@ -264,3 +264,32 @@ def test_other_widths_are_refused():
         attention(query, value, value)
     with pytest.raises(InputError, match=r"value cannot .*\(batch, length, 22\); got \(3, 7, 11\)"):
         attention(query, key, key)
+
+
+@pytest.mark.parametrize("cross", [False, True])
+def test_keys_without_biases_attend_as_those_with_zeros(cross):
+    ours = MultiheadAttention(6, 2, key_bias=False).double()
+    theirs = nn.MultiheadAttention(6, 2, batch_first=True, dtype=torch.float64)
+    nn.init.normal_(ours.in_proj_bias)
+    state = ours.state_dict()
+    of_query, of_value = state["in_proj_bias"].chunk(2)
+    theirs.load_state_dict(state | {"in_proj_bias": torch.cat((of_query, torch.zeros(6).double(), of_value))})
+    x = torch.randn(3, 5, 6, dtype=torch.float64, requires_grad=True)
+    memory = torch.randn(3, 7, 6, dtype=torch.float64) if cross else x
+    (output, _), (expected, _) = ours(x, memory, memory), theirs(x, memory, memory)
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-12)
+    cotangent = torch.randn_like(output)
+    mine = torch.autograd.grad(output, [x, ours.in_proj_weight, ours.in_proj_bias], cotangent)
+    other = torch.autograd.grad(expected, [x, theirs.in_proj_weight, theirs.in_proj_bias], cotangent)
+    torch.testing.assert_close(mine[:2], other[:2], rtol=0, atol=1e-12)
+    torch.testing.assert_close(mine[2], torch.cat((other[2][:6], other[2][12:])), rtol=0, atol=1e-12)
+    past = ours.keep(memory)
+    torch.testing.assert_close(ours.read(x[:, :1], past), ours(x[:, :1], memory, memory)[0], rtol=0, atol=1e-12)
+    # a key's bias adds the same to every score of a query: softmax does not see it
+    torch.testing.assert_close(other[2][6:12], torch.zeros(6).double(), rtol=0, atol=1e-12)
+
+
+def test_layers_hand_on_that_their_keys_have_no_biases():
+    for layer in (TransformerEncoderLayer(6, 2, 11, key_bias=False), TransformerDecoderLayer(6, 2, 11, key_bias=False)):
+        sizes = [len(value) for name, value in layer.state_dict().items() if name.endswith("in_proj_bias")]
+        assert set(sizes) == {12}

@@ -38,6 +38,11 @@ class FeatureConfig(Config):
     mels: PositiveInt = 80
     """Mel filters: numbers in a frame."""
 
+    @property
+    def seconds_a_frame(self) -> float:
+        """How much time lies between two frames; of recordings that are not resampled, as `mel_rate` counts it."""
+        return self.hop_length / (self.mel_rate or self.sample_rate)
+
 
 @dataclass(frozen=True)
 class Audio:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -85,11 +85,9 @@ PRESETS: Mapping[str, Json] = {
     "morse": {
         "features": _MORSE,
         "variation": {"speed": 0.0, "time_masks": 0, "mel_masks": 0},
-        "network": {"embed_dim": 96, "feedforward_dim": 192, "dropout": 0.05, "max_length": 20},
-        "batch_size": 64,
-        "sequences": 3200,
-        "growth": 15,
-        "fit": {"epochs": 40, "learning_rate": 3e-3, "warmup_steps": 100, "patience": 40},
+        "network": {"embed_dim": 96, "feedforward_dim": 192, "dropout": 0.05, "max_length": 20, "ctc_share": 0.5},
+        "growth": 30,
+        "fit": {"epochs": 60, "learning_rate": 1e-3, "warmup_steps": 100, "patience": 60},
     },
     "digits": {
         "features": _DIGITS,
@@ -117,7 +115,7 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
     """Trains what the folder's configuration says; leaves weights, vocabulary, result and report."""
     config = validated(SpeechRunConfig, folder.config)
     heard = parts(config.data, config, config.features, folder.seed, reporter.say)
-    folder.hold_to_data({name: fingerprint(some) for name, some in _fixed(heard).items()})
+    folder.hold_to_data({name: fingerprint(some) for name, some in heard.fixed.items()})
     vocabulary = _vocabulary(folder, [one.text for one in heard.train(0)], config)
     heard = _with_room(heard, vocabulary, config, reporter)
     torch.manual_seed(folder.seed)
@@ -160,8 +158,8 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
     began = time.perf_counter()
     judged = _judge(transcriber, heard.test)
     decoding_seconds = time.perf_counter() - began
-    seconds = _frames(heard.test, config) * config.features.hop_length / _rate(config)
-    a_token = config.features.hop_length / _rate(config)
+    a_frame = config.features.seconds_a_frame
+    decoded = a_frame * sum(frame_count(one, config.features) for one in heard.test)
     result = {
         "metrics": judged.metrics | {"loss": mean_loss(model, testing, device=device())},
         "stranger": _judge(transcriber, heard.stranger).metrics if heard.stranger else {},
@@ -169,7 +167,7 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
         "rank_correlations": {unit: judged.rank_correlations(unit) for unit in ("words", "characters")},
         "disputed": [asdict(one) for one in judged.disputed(_EXAMPLES, _unit(judged))],
         "examples": [asdict(one) for one in judged.each[:_EXAMPLES]],
-        "recordings": {"train": len(heard.train(0)), **{name: len(some) for name, some in _fixed(heard).items()}},
+        "recordings": {"train": len(heard.train(0)), **{name: len(some) for name, some in heard.fixed.items()}},
         "test_data": fingerprint(heard.test),
         "parameters": sum(parameters.values()),
         "parts": parameters,
@@ -179,19 +177,14 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
         "best_step": at.best_step,
         "valid_loss": at.best_loss,
         "seconds": at.seconds,
-        "audio_seconds_per_second": at.tokens * a_token / at.seconds,
-        "decoding_audio_seconds_per_second": seconds / decoding_seconds,
+        "audio_seconds_per_second": at.tokens * a_frame / at.seconds,
+        "decoding_audio_seconds_per_second": decoded / decoding_seconds,
     }
     told = command(sys.modules[__name__], "speech", folder)  # pyright: ignore[reportArgumentType] - a Recipe
-    shown = transcriber.hear(_telling(heard.test, config))
+    shown = transcriber.hear(_telling(heard.test))
     files.write_text(folder.path / "report.html", report(replace(folder.read(), result=result), shown, told))
     folder.write_result(result)
     folder.drop_state()
-
-
-def _fixed(heard: Parts) -> dict[str, list[Recording]]:
-    named = {"valid": heard.valid, "test": heard.test, "stranger": heard.stranger}
-    return {name: some for name, some in named.items() if some}
 
 
 def _vocabulary(folder: RunFolder, texts: Sequence[str], config: SpeechRunConfig) -> Vocabulary:
@@ -214,29 +207,22 @@ def _with_room(heard: Parts, vocabulary: Vocabulary, config: SpeechRunConfig, re
         tokens = len(vocabulary.encode(one.text)) + 1
         return tokens < config.network.max_length and frame_count(one, config.features) <= config.network.max_frames
 
-    first = heard.train(0)
-    fitting = [one for one in first if fits(one)]
-    kept = {name: [one for one in some if fits(one)] for name, some in _fixed(heard).items()}
-    left_out = len(first) - len(fitting) + sum(len(some) - len(kept[name]) for name, some in _fixed(heard).items())
+    whole = {"train": heard.train(config.growth), **heard.fixed}
+    kept = {name: [one for one in some if fits(one)] for name, some in whole.items()}
+    left_out = sum(len(some) - len(kept[name]) for name, some in whole.items())
     if not left_out:
         return heard
     room = f"{config.network.max_frames:,} frames and {config.network.max_length - 2} tokens"
-    if not fitting or not kept["valid"] or not kept["test"]:
-        raise InputError("the recordings are too long", expected=f"some of at most {room}", hint="--network.max-length")
+    if heard.drawn or not all(kept.values()):
+        hint = "--network.max-length and --network.max-frames, or shorter sequences"
+        raise InputError("the recordings are too long for the model", expected=f"at most {room}", hint=hint)
     reporter.say(f"left out {left_out:,} recordings longer than {room}")
-    return Parts(lambda _: fitting, kept["valid"], kept["test"], kept.get("stranger", []))
+    train = kept.pop("train")
+    return Parts(lambda _: train, kept["valid"], kept["test"], kept.get("stranger", []), drawn=False)
 
 
 def _count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def _rate(config: SpeechRunConfig) -> int:
-    return config.features.mel_rate or config.features.sample_rate
-
-
-def _frames(recordings: Sequence[Recording], config: SpeechRunConfig) -> int:
-    return sum(frame_count(one, config.features) for one in recordings)
 
 
 # -- judging ---------------------------------------------------------------------------------------------------------
@@ -280,9 +266,8 @@ def _outlines(recordings: Sequence[Recording], features: FeatureConfig, columns:
     return pictures / np.linalg.norm(pictures, axis=1, keepdims=True)
 
 
-def _telling(recordings: Sequence[Recording], config: SpeechRunConfig) -> Recording:
+def _telling(recordings: Sequence[Recording]) -> Recording:
     """The recording whose text is nearest to 24 characters: long enough to show an order, short enough to read."""
-    del config
     return min(recordings, key=lambda one: abs(len(one.text) - 24))
 
 
@@ -295,11 +280,8 @@ def evaluate(run: Run, data: str | None, reporter: Reporter) -> Json:
     Spoken digits are joined to sequences as in training.
     """
     config, transcriber = _load(run)
-    heard: list[Recording]
-    if data is None:
-        heard = parts(config.data, config, config.features, run.seed, reporter.say).test
-    elif data == MORSE:
-        heard = parts(data, config, config.features, run.seed, reporter.say).test
+    if data is None or data == MORSE:
+        heard = parts(data or config.data, config, config.features, run.seed, reporter.say).test
     else:
         heard = read(data, config, config.features, reporter.say)
         if data == config.data:
@@ -346,5 +328,5 @@ def show(run: Run, text: str, *, layer: int | None = None, head: int | None = No
 
 
 def _load(run: Run) -> tuple[SpeechRunConfig, Transcriber]:
-    config: Any = validated(SpeechRunConfig, run.config)
+    config = validated(SpeechRunConfig, run.config)
     return config, load(run, config.model, config.features, config.network, config.beam_size, config.length_penalty)

@@ -63,12 +63,24 @@ class RecordingsConfig(Config):
 
 @dataclass(frozen=True)
 class Parts:
-    """What is heard in each epoch, and the fixed parts; `stranger` has the speaker kept from training."""
+    """What is heard in each epoch, and the fixed parts.
+
+    Attributes:
+        stranger: the speaker kept from training.
+        drawn: whether each epoch hears others.
+    """
 
     train: Callable[[int], Sequence[Recording]]
     valid: list[Recording]
     test: list[Recording]
     stranger: list[Recording]
+    drawn: bool
+
+    @property
+    def fixed(self) -> dict[str, list[Recording]]:
+        """The fixed parts that are there, by their names."""
+        named = {"valid": self.valid, "test": self.test, "stranger": self.stranger}
+        return {name: some for name, some in named.items() if some}
 
 
 def parts(data: str, config: RecordingsConfig, features: FeatureConfig, seed: int, say: Say) -> Parts:
@@ -89,7 +101,7 @@ def parts(data: str, config: RecordingsConfig, features: FeatureConfig, seed: in
         test_speaker=config.test_speaker,
     )
     if not digits_by_name(recordings):
-        return Parts(lambda _: split.train, split.valid, split.test, split.stranger)
+        return Parts(lambda _: split.train, split.valid, split.test, split.stranger, drawn=False)
     drawn = np.random.default_rng(config.split_seed)
     fixed = {
         name: joined(some, count, drawn, least=config.digits[0], most=config.digits[1]) if some else []
@@ -106,7 +118,7 @@ def parts(data: str, config: RecordingsConfig, features: FeatureConfig, seed: in
         least, most = _grown(config.digits, epoch, config.growth)
         return joined(split.train, config.sequences, generator, least=least, most=most)
 
-    return Parts(sequences, **fixed)
+    return Parts(sequences, **fixed, drawn=True)
 
 
 def _morse_parts(config: RecordingsConfig, features: FeatureConfig, seed: int) -> Parts:
@@ -123,7 +135,7 @@ def _morse_parts(config: RecordingsConfig, features: FeatureConfig, seed: int) -
         letters = _grown(config.letters, epoch, config.growth)
         return morse(config.sequences, generator, letters=letters, sample_rate=rate, without=kept)
 
-    return Parts(words, valid, test, [])
+    return Parts(words, valid, test, [], drawn=True)
 
 
 def _grown(bounds: tuple[int, int], epoch: int, growth: int) -> tuple[int, int]:

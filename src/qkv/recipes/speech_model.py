@@ -81,7 +81,7 @@ class Transcriber:
         with record() as trace, torch.inference_mode():
             self.model(batch.log_mel, batch.log_mel_mask, batch.target[:, :-1])
         said = self.vocabulary.tokens(batch.target[0].tolist())
-        a_frame = self.features.hop_length / (self.features.mel_rate or self.features.sample_rate)
+        a_frame = self.features.seconds_a_frame
         times = [f"{2 * a_frame * place:.2f} s" for place in range(-(-len(frames) // 2))]
         maps = []
         for step in trace.attention():
