@@ -28,6 +28,10 @@ def test_what_a_recipe_does_not_take_is_refused(qkv_cli, swept):
     assert "a run of translate takes no --context. Try: a run of masked-lm" in answer.err
     answer = qkv_cli("show", run, "deux", "--top-k", 3)
     assert "a run of translate takes no --top-k" in answer.err
+    for words in (("show", run, "deux"), ("evaluate", run), ("predict", run, "--data", "x", "--out", "y")):
+        answer = qkv_cli(*words, "--convert")
+        assert answer.code == 2
+        assert "a run of translate takes no --convert. Try: a run of images" in answer.err
     answer = qkv_cli("show", run)
     assert answer.code == 2
     assert "there is nothing to read. Expected a text, in quotes" in answer.err

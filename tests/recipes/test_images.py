@@ -161,7 +161,7 @@ def test_what_is_shown_of_an_image(runs, picture, name):
     expected = recipe.load(runs[name]).probabilities(resized(digits(), 28).at(np.array([2])))[0]
     assert shown.document["probabilities"] == pytest.approx(dict(zip("012", expected.tolist(), strict=True)))
     assert shown.document["prediction"] == "012"[expected.argmax()]
-    assert shown.text.startswith(f"{shown.document['prediction']} {expected.max():.1%}")
+    assert shown.text.startswith(f"two.png\n{shown.document['prediction']} {expected.max():.1%}\n")
     assert shown.png.startswith(b"\x89PNG")
     # The image, and 8 channels, or 4 of the smallest residual network; or layers 0 and 1 with their mean.
     assert shown.svg.count("<image") == {"residual": 1 + 4, "attention": 1 + 3}.get(name, 1 + 8)
@@ -274,6 +274,20 @@ def test_colours_and_sizes_are_brought_on_request(qkv_cli, tmp_path):
     answer = qkv_cli("run", "images", *options)
     assert answer.code == 0, answer.err
     assert "90 images of 19 x 19 in colour brought to 28 x 28 in greys" in " ".join(answer.err.split())
+
+
+def test_one_picture_is_brought_on_request(qkv_cli, runs, tmp_path):
+    run, large = runs["maxpool"].path, tmp_path / "large.jpg"
+    Image.fromarray(np.repeat(resized(digits(), 61).pixels[2][..., None], 3, axis=2)).save(large)
+    for words in (("show", run, large), ("predict", run, "--data", large, "--out", tmp_path / "said.csv")):
+        refused = qkv_cli(*words)
+        assert refused.code == 2
+        assert "Expected 28 x 28 in greys; got 61 x 61 in colour. Try: --convert" in " ".join(refused.err.split())
+        assert qkv_cli(*words, "--convert").code == 0
+    shown = recipe.show(runs["maxpool"], str(large), convert=True)
+    assert shown.text.startswith("large.jpg: 1 of 1 pictures brought to 28 x 28 in greys\n")
+    with pytest.raises(InputError, match="these are several images"):
+        recipe.show(runs["maxpool"], str(runs["maxpool"].config["data"]))
 
 
 # -- settings, baselines ---------------------------------------------------------------------------------------------

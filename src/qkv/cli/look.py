@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from qkv.cli.console import AsJson, answer, app, people, say
-from qkv.cli.runs import finished_run, verb
+from qkv.cli.runs import Convert, finished_run, options_of, verb
 from qkv.errors import InputError
 
 _LONGEST = 128  # tokens a side of a figure, past which it takes minutes to draw and no paper has room for it
@@ -42,6 +42,7 @@ def show(
     ] = None,
     top_k: Annotated[int | None, Parameter(help="Draw from so many of the likeliest words alone.")] = None,
     seed: Annotated[int | None, Parameter(help="Decides what is drawn; 0 by default.")] = None,
+    convert: Convert = None,
     out: Annotated[Path | None, Parameter(help="Path of the figures, without ending.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -63,10 +64,9 @@ def show(
         raise InputError("--out is not the path of a figure", expected="a path without ending", got=str(out))
     asked = {
         "context": context, "samples": samples, "length": length, "temperature": temperature, "top_k": top_k,
-        "seed": seed,
+        "seed": seed, "convert": convert,
     }  # fmt: skip
-    own = {name: value for name, value in asked.items() if value is not None}
-    shown, folder = _shown(run, text, second, own, layer=layer, head=head)
+    shown, folder = _shown(run, text, second, asked, layer=layer, head=head)
     stem = out or folder / _file_name(" ".join(part for part in (text, second, context) if part))
     given = {"input": text, "second": second}
     read = {name: value for name, value in given.items() if value is not None}
@@ -111,17 +111,14 @@ def _shown(
     """What is to be shown of a run or of a published model, and the folder for its figures.
 
     Args:
-        own: options that not every recipe takes.
+        own: options that not every recipe takes, None where they were not given.
     """
     from qkv.recipes import pretrained
 
     finished = None if pretrained.is_published(path) else finished_run(path)
     show_it: Callable[..., Any] = pretrained.show if finished is None else verb(finished, "show")
     taken = inspect.signature(show_it).parameters
-    for name in own:
-        if name not in taken:
-            whose = "a published model" if finished is None else f"a run of {finished.recipe}"
-            raise InputError(f"{whose} takes no --{name.replace('_', '-')}", hint="a run of masked-lm")
+    own = options_of(show_it, finished, **own)
     if text is None and "context" not in taken:
         raise InputError("there is nothing to read", expected="a text, in quotes")
     if finished is None:

@@ -1,5 +1,6 @@
 """Commands that run recipes, go on with runs, compare them and use them."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,13 @@ from qkv.cli.console import (
 )
 from qkv.errors import InputError
 from qkv.recipes import RECIPES
+
+Convert = Annotated[
+    bool | None,
+    Parameter(
+        negative="", help="Of images: bring those of another size or in colour to the size and greys of the run."
+    ),
+]
 
 for _name, _entry in RECIPES.items():
     # Loaded by name when it is asked for: a recipe's settings are its options, and reading them imports torch.
@@ -146,13 +154,15 @@ def evaluate(
     /,
     *,
     data: Annotated[str | None, Parameter(help="Other data: a named set or a file. By default the test part.")] = None,
+    convert: Convert = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a run on other data."""
     finished = finished_run(run)
     score = verb(finished, "evaluate")
+    own = options_of(score, finished, convert=convert)
     with reporter() as report:
-        document = score(finished, data, report)
+        document = score(finished, data, report, **own)
     answer(document, "\n".join(_metric_lines(document["metrics"])), as_json=as_json)
 
 
@@ -165,18 +175,18 @@ def predict(
         str | None, Parameter(help="Inputs without targets: a file. A run on a graph has some of its own.")
     ] = None,
     out: Annotated[Path, Parameter(help="The file to write.")],
+    convert: Convert = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a run's predictions for unlabelled data."""
-    from inspect import signature
-
     finished = finished_run(run)
     write = verb(finished, "predict")
-    if data is None and signature(write).parameters["data"].default is not None:
+    own = options_of(write, finished, convert=convert)
+    if data is None and inspect.signature(write).parameters["data"].default is not None:
         raise InputError("nothing to predict", expected="--data FILE, inputs without targets")
     with reporter() as report:
         given = {} if data is None else {"data": data}
-        document = write(finished, **given, out=out, reporter=report)
+        document = write(finished, **given, out=out, reporter=report, **own)
     answer(document, str(out), as_json=as_json)
 
 
@@ -196,6 +206,17 @@ def verb(run: Any, name: Any) -> Callable[..., Any]:
     from qkv.recipes import base
 
     return base.verb(recipes.load(run.recipe), run, name)
+
+
+def options_of(does: Callable[..., Any], run: Any, **options: Any) -> dict[str, Any]:
+    """Those of `options` that were given, if what is done with a run (None for a published model) takes them."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in inspect.signature(does).parameters:
+            whose = "a published model" if run is None else f"a run of {run.recipe}"
+            hint = "a run of images" if name == "convert" else "a run of masked-lm"
+            raise InputError(f"{whose} takes no {_option(name)}", hint=hint)
+    return given
 
 
 def _option(field: str) -> str:

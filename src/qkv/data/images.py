@@ -186,4 +186,4 @@ def read_idx(path: Path) -> np.ndarray:
             hint="fetch the file again: it may be cut short",
             path=path,
         )
-    return values.reshape(shape)
+    return values.reshape(shape).copy()  # what lies in the bytes read cannot be written to, of which torch warns

@@ -256,15 +256,15 @@ def load(run: Run) -> Classifier:
     return classifier
 
 
-def evaluate(run: Run, data: str | None, reporter: Reporter) -> Json:
+def evaluate(run: Run, data: str | None, reporter: Reporter, *, convert: bool = False) -> Json:
     """Scores a finished run on other data: their test part where they have one, else their validation part, else all;
-    or again on its own test part."""
-    config, classifier = validated(ImagesConfig, run.config), load(run)
+    or again on its own test part. `convert` brings images of another size or in colour to those of the run."""
+    config, classifier = _asked(run, convert), load(run)
     if data is None:
         images, part = parts(config, reporter.say).test, "test"
     else:
         images, part = read_judged(data, config, classifier.names, reporter.say)
-        reporter.say(f"{data}: {len(images):,} images, its {part} part")
+        reporter.say(f"{data}: {len(images):,} images{'' if part == 'train' else f', its {part} part'}")
     judged = class_scores(classifier.probabilities(images), images.labels)
     return {
         "metrics": judged.metrics,
@@ -276,10 +276,10 @@ def evaluate(run: Run, data: str | None, reporter: Reporter) -> Json:
     }
 
 
-def predict(run: Run, data: str, out: Path, reporter: Reporter) -> Json:
+def predict(run: Run, data: str, out: Path, reporter: Reporter, *, convert: bool = False) -> Json:
     """Tells the classes of the images of `data`; writes a CSV with a row for each: what it is called (a picture's file,
-    or its number in a file of many), its class, the probability of each class."""
-    config, classifier = validated(ImagesConfig, run.config), load(run)
+    or its number in a file of many), its class, the probability of each class. `convert` as for `evaluate`."""
+    config, classifier = _asked(run, convert), load(run)
     names, images = read_unlabelled(data, config, reporter.say)
     said = classifier.probabilities(images)
     table = io.StringIO(newline="")
@@ -291,17 +291,18 @@ def predict(run: Run, data: str, out: Path, reporter: Reporter) -> Json:
     return {"images": len(images), "out": str(out)}
 
 
-def show(run: Run, text: str, *, layer: int | None = None, head: int | None = None) -> Drawn:
+def show(run: Run, text: str, *, layer: int | None = None, head: int | None = None, convert: bool = False) -> Drawn:
     """The class of one image, how sure that is, and what the network sees of it: what convolutions make of it, or what
     is attended to.
 
     Args:
         text: the file of a picture, or the number of an image of the test part, counted from 0.
+        convert: as for `evaluate`.
 
     Raises:
         InputError: no such image, layer or head.
     """
-    config, classifier = validated(ImagesConfig, run.config), load(run)
+    config, classifier = _asked(run, convert), load(run)
     image, name = _one(config, text)
     probabilities = classifier.probabilities(image)[0].tolist()
     answer = Answer(name, dict(zip(classifier.names, probabilities, strict=True)))
@@ -314,16 +315,23 @@ def show(run: Run, text: str, *, layer: int | None = None, head: int | None = No
         svg = draw.images_svg(made, title=answer.told)
         page = answer_page(classifier, image, answer, None)
     lines = [f"{share:.4f}  {label}" for label, share in sorted(answer.probabilities.items(), key=lambda one: -one[1])]
-    return Drawn("\n".join([answer.told, *lines]), page, svg, draw.figure_png(svg), answer.document)
+    return Drawn("\n".join([name, answer.told, *lines]), page, svg, draw.figure_png(svg), answer.document)
+
+
+def _asked(run: Run, convert: bool) -> ImagesConfig:
+    """The configuration of a run, with images converted where that is asked for now."""
+    config: ImagesConfig = validated(ImagesConfig, run.config)
+    return config.model_copy(update={"convert": True}) if convert else config
 
 
 def _one(config: ImagesConfig, text: str) -> tuple[Images, str]:
     """One image, and what it is called."""
     if not text.isdecimal():
-        names, images = read_unlabelled(text, config, lambda _: None)
+        said: list[str] = []
+        names, images = read_unlabelled(text, config, said.append)
         if len(images) > 1:
             raise InputError("these are several images", expected="the file of one picture", got=text)
-        return images, names[0]
+        return images, ": ".join([names[0], *said])
     test = parts(config, lambda _: None).test
     if int(text) >= len(test):
         raise InputError("there is no such test image", expected=f"0 to {len(test) - 1}", got=text)
