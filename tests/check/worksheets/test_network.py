@@ -114,6 +114,7 @@ def test_what_is_not_settled_is_undecided():
         ("claim forall x in R^2: x[2] > 0 or x[0] > 1", "x[2] is not there"),
         ("claim forall x in R^2: x[0] / 0 > 1", "divides by zero"),
         ("given W = [[1, 2, 3]]\nclaim forall x in R^2: sum(W @ x) > 0 or x[0] > 1", "shapes do not fit"),
+        ("given w = sqrt(2)\nlet f(x) = step(w * x)\nclaim forall x in R: f(x) == 1 iff x > 0", "w is not rational"),
         ("claim forall x in R^0: x == x", "a proof is over so many numbers as are said"),
         ("claim forall x in R^2: relu(x[0])", "is no condition"),
     ],

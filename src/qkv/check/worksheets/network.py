@@ -497,11 +497,13 @@ def _question(claim: Claim, domains: Sequence[Domain], scope: Scope) -> Question
     whole = claim.links[0] if not pairs else pairs[0] if len(pairs) == 1 else ast.BoolOp(ast.And(), list(pairs))
     variables = {name for domain in domains for name in domain.names}
     assumptions = [*([claim.condition] if claim.condition else []), *scope.assumptions]
+    assumptions = [one for one in assumptions if names(one) & variables]
     numbers = {}
-    for name, known in scope.numbers.items():
-        if isinstance(known.true, Exact):
-            numbers[name] = np.array(known.true.fractions(), dtype=object).reshape(known.true.shape)
-    return Question(whole, domains, [one for one in assumptions if names(one) & variables], numbers, scope.functions)
+    for name, known in (pair for node in (whole, *assumptions) for pair in scope.used(node).items()):
+        if not isinstance(known.true, Exact):
+            raise InputError(f"{name} is not rational", expected="whole numbers, decimals and fractions in a proof")
+        numbers[name] = np.array(known.true.fractions(), dtype=object).reshape(known.true.shape)
+    return Question(whole, domains, assumptions, numbers, scope.functions)
 
 
 def _written_domain(domain: Domain) -> str:
