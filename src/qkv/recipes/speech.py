@@ -69,8 +69,8 @@ class SpeechRunConfig(RecordingsConfig):
 
 CONFIG = SpeechRunConfig
 VARIATIONS: Mapping[str, str] = {"models": "model"}
-# Tones and voices below 4,000 Hz, in frames of 20 and 15 ms.
-_MORSE: Json = {"sample_rate": 8000, "n_fft": 200, "hop_length": 160, "mels": 40}
+# Tones and voices below 4,000 Hz, in frames of 25 and 15 ms.
+_MORSE: Json = {"sample_rate": 8000, "n_fft": 256, "hop_length": 200, "mels": 40}
 _DIGITS: Json = {"sample_rate": 8000, "n_fft": 200, "hop_length": 120, "mels": 40}
 PRESETS: Mapping[str, Json] = {
     "tiny": {
@@ -85,7 +85,11 @@ PRESETS: Mapping[str, Json] = {
     "morse": {
         "features": _MORSE,
         "variation": {"speed": 0.0, "time_masks": 0, "mel_masks": 0},
-        "network": {"embed_dim": 96, "feedforward_dim": 192, "dropout": 0.05, "max_length": 20, "ctc_share": 0.5},
+        "network": {
+            # Heads enough to look at each of the signs of a letter, which differ in their order alone.
+            "embed_dim": 96, "num_heads": 8, "feedforward_dim": 192, "encoder_layers": 3, "dropout": 0.05,
+            "max_length": 20, "ctc_share": 0.5,
+        },
         "growth": 30,
         "fit": {"epochs": 60, "learning_rate": 1e-3, "warmup_steps": 100, "patience": 60},
     },
@@ -100,7 +104,7 @@ PRESETS: Mapping[str, Json] = {
         "batch_size": 16,
         "fit": {"epochs": 60, "learning_rate": 1e-3, "warmup_steps": 200, "patience": 10},
     },
-}
+}  # fmt: skip
 
 
 def default_preset(config: SpeechRunConfig) -> str:
