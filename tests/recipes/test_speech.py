@@ -191,6 +191,15 @@ def test_presets():
         base.configure(speech, {}, preset)
 
 
+def test_settings_that_cannot_be_used_are_refused():
+    with pytest.raises(InputError, match=r"--digits cannot be used. Expected the fewest, then the most; got 6 and 3"):
+        base.configure(speech, {"digits": [6, 3]})
+    with pytest.raises(InputError, match="--alphabet cannot be used"):
+        base.configure(speech, {"alphabet": "abA"})
+    with pytest.raises(InputError, match=r"unknown --model 'atention'. .*Try: attention"):
+        base.configure(speech, {"model": "atention"})
+
+
 @pytest.mark.nightly
 def test_morse_code_is_learned(tmp_path):
     run = base.run(speech, "speech", {}, seed=0, out=tmp_path / "run", reporter=Reporter())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from qkv.data import (
     SETS,
@@ -59,6 +59,19 @@ class RecordingsConfig(Config):
     """The share kept from training to judge the model by, once."""
     split_seed: NonNegativeInt = 0
     """Another number draws other parts; runs can be compared only where it is the same."""
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> "RecordingsConfig":
+        for name, (least, most) in (("digits", self.digits), ("letters", self.letters)):
+            if least > most:
+                raise InputError(
+                    f"--{name} cannot be used", expected="the fewest, then the most", got=f"{least} and {most}"
+                )
+        if self.alphabet != "".join(dict.fromkeys(self.alphabet.lower())):
+            raise InputError(
+                "--alphabet cannot be used", expected="lower-case characters, each once", got=self.alphabet
+            )
+        return self
 
 
 @dataclass(frozen=True)
