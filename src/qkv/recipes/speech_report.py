@@ -57,18 +57,16 @@ def report(run: Run, shown: Heard, command: str) -> str:
 
 def scores(model: str, result: Mapping[str, Any]) -> Table:
     """Scores of the model, of the same on a speaker never heard, and of baselines."""
-    rows = {model: result["metrics"]}
+    systems = {model: result["metrics"]}
     if result["stranger"]:
-        rows[f"{model}, another speaker"] = result["stranger"]
-    rows |= result["baselines"]
-    names = {
-        f"{measure}_{unit}": f"{name}, {unit}"
-        for unit in ("words", "characters")
-        for measure, name in _MEASURES.items()
-    } | {"word_error_rate": "word errors", "character_error_rate": "character errors", "loss": "loss"}
+        systems["another speaker"] = result["stranger"]
+    systems |= result["baselines"]
+    units = ("words", "characters")
+    names = {f"{measure}_{unit}": f"{name}, {unit}" for unit in units for measure, name in _MEASURES.items()}
+    names |= {"word_error_rate": "word errors", "character_error_rate": "character errors", "loss": "loss"}
     return Table(
-        ["", *names.values()],
-        [[name, *(one.get(metric) for metric in names)] for name, one in rows.items()],
+        ["", *systems],
+        [[name, *(one.get(metric) for one in systems.values())] for metric, name in names.items()],
         digits=3,
     )
 
