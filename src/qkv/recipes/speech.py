@@ -90,8 +90,10 @@ PRESETS: Mapping[str, Json] = {
             "embed_dim": 96, "num_heads": 8, "feedforward_dim": 192, "encoder_layers": 3, "dropout": 0.05,
             "max_length": 20, "ctc_share": 0.5,
         },
-        "growth": 30,
-        "fit": {"epochs": 60, "learning_rate": 1e-3, "warmup_steps": 100, "patience": 60},
+        "batch_size": 64,
+        "sequences": 3200,
+        "growth": 36,
+        "fit": {"epochs": 60, "learning_rate": 1.5e-3, "warmup_steps": 100, "patience": 60},
     },
     "digits": {
         "features": _DIGITS,
