@@ -69,12 +69,12 @@ class SpeechRunConfig(RecordingsConfig):
 
 CONFIG = SpeechRunConfig
 VARIATIONS: Mapping[str, str] = {"models": "model"}
-# Tones and voices below 4,000 Hz, in frames of 25 and 15 ms.
-_MORSE: Json = {"sample_rate": 8000, "n_fft": 256, "hop_length": 200, "mels": 40}
+# Tones and voices below 4,000 Hz. A frame of Morse code is about as long as a dot, one of speech 15 ms.
+_MORSE: Json = {"sample_rate": 8000, "n_fft": 512, "hop_length": 300, "mels": 40}
 _DIGITS: Json = {"sample_rate": 8000, "n_fft": 200, "hop_length": 120, "mels": 40}
 PRESETS: Mapping[str, Json] = {
     "tiny": {
-        "features": _MORSE,
+        "features": {"sample_rate": 8000, "n_fft": 200, "hop_length": 160, "mels": 40},
         "network": {"embed_dim": 16, "feedforward_dim": 32, "encoder_layers": 1, "dropout": 0.0, "max_length": 20},
         "sequences": 32,
         "judged": 12,
@@ -92,8 +92,8 @@ PRESETS: Mapping[str, Json] = {
         },
         "batch_size": 64,
         "sequences": 3200,
-        "growth": 36,
-        "fit": {"epochs": 60, "learning_rate": 1.5e-3, "warmup_steps": 100, "patience": 60},
+        "growth": 45,
+        "fit": {"epochs": 70, "learning_rate": 1e-3, "warmup_steps": 100, "patience": 70},
     },
     "digits": {
         "features": _DIGITS,
