@@ -98,9 +98,9 @@ class _Lanes:
 
 def _compared(claim: Claim, link: ast.expr, lanes: _Lanes, scope: Scope) -> tuple[Verdict, Known]:
     """The verdict on one link beside the one that says what is to be computed, and what its name then stands for."""
-    if not is_written(link):
+    written = Written.of(link, scope.evaluator()) if is_written(link) else None
+    if written is None:
         return _same(claim, link, lanes, scope)
-    written = Written.of(link, scope.evaluator())
     value, notes = _shaped(written.value, lanes.true)
     written = Written(value, written.leaves, written.units)
     true = written.agrees(lanes.true)

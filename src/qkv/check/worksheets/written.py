@@ -36,14 +36,16 @@ class Written:
     units: np.ndarray
 
     @classmethod
-    def of(cls, node: ast.expr, evaluate: Evaluator) -> "Written":
-        """Reads a literal."""
-        leaves = _leaves(node)
+    def of(cls, node: ast.expr, evaluate: Evaluator) -> "Written | None":
+        """Reads a literal; None where its entries are not all there to be read, as in `-[1, 2]`."""
+        leaves, value = _leaves(node), evaluate(node)
+        if len(leaves) != math.prod(value.shape):
+            return None
         units = [_unit(leaf) for leaf in leaves]
         decimals = [size for size in units if size > 0]
         if decimals:
             units = [max(decimals) if math.isnan(size) else size for size in units]
-        return cls(evaluate(node), leaves, np.array(units))
+        return cls(value, leaves, np.array(units))
 
     @property
     def rough(self) -> np.ndarray:
