@@ -280,8 +280,7 @@ def made(thing: Any, case: Case | None, sizes: dict[str, Any], title: str) -> Si
     elif case is None:
         module = guarded(title, lambda: thing(**sizes))
     else:
-        called = _says(thing, "__init__", thing) if inspect.isclass(thing) else thing
-        signature = Signature(called, case.constructor, case.constructor_orders, f"{title}()", _adapter(case))
+        signature = Signature(thing, case.constructor, case.constructor_orders, f"{title}()", _adapter(case))
         lost = [name for name in sizes if name not in signature.roles and not signature.anything]
         if any(name not in case.soft and not _usual(case, name, sizes[name]) for name in lost):
             return None
@@ -298,8 +297,7 @@ def made(thing: Any, case: Case | None, sizes: dict[str, Any], title: str) -> Si
         raise InputTypeError(f"{title} makes no module", expected="a torch.nn.Module", got=type(module).__name__)
     if case is None:
         return Side(title, module, None, sizes, None)
-    forward = _says(type(module), "forward", module.forward)
-    own = Signature(forward, case.forward, case.forward_orders, f"{title}.forward", _adapter(case))
+    own = Signature(_forward(module), case.forward, case.forward_orders, f"{title}.forward", _adapter(case))
     own.part("hx", {"c": "h", "c_0": "h_0"})
     side = Side(title, module, case, sizes, own)
     first = getattr(module, "batch_first", getattr(getattr(module, "self_attn", None), "batch_first", None))
@@ -315,15 +313,15 @@ def _usual_sizes(case: Case) -> dict[str, Any]:
     return {name: one.default for name, one in signature.parameters.items() if one.default is not one.empty}
 
 
-def _says(kind: type, name: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
-    """A method by which to know the arguments: one that passes on whatever it gets takes what the one above it does."""
-    for one in kind.__mro__:
-        function = vars(one).get(name)
+def _forward(module: nn.Module) -> Callable[..., Any]:
+    """The forward that says what it takes: one that passes on whatever it gets takes what the one above it does."""
+    for kind in type(module).__mro__:
+        function = vars(kind).get("forward")
         if inspect.isfunction(function):
             known = inspect.signature(function).parameters.values()
             if not any(one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in known):
                 return partial(function, None)
-    return otherwise
+    return module.forward
 
 
 def _usual(case: Case, name: str, value: Any) -> bool:
