@@ -337,7 +337,7 @@ def test_numbers_alone_are_compared_with_one_another():
     "value", ["-[0, 2]", "2 / [1, -1]", "[[0, -2]][0]", "[ones(2), zeros(2)]", "[[1, 1], -[0, 0]]"]
 )
 def test_lists_in_which_no_entry_stands_alone_are_computed(value: str):
-    truth = {"-[0, 2]": "[0, -2]", "2 / [1, -1]": "[2, -2]"}.get(value, "[[1, 1], [0, 0]]")
+    truth = {"-[0, 2]": "[0, -2]", "[[0, -2]][0]": "[0, -2]", "2 / [1, -1]": "[2, -2]"}.get(value, "[[1, 1], [0, 0]]")
     claims = [f"claim A = T + 0 = {value}", f"claim B = T + 1 = {value}", f"claim C = {value} = {truth}"]
     sheet = Worksheet("\n".join([f"given T = {truth}", *claims]))
     assert [line.verdict.kind for line in sheet.judgement.lines] == ["correct", "wrong", "correct"]
