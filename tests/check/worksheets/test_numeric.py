@@ -333,6 +333,12 @@ def test_numbers_alone_are_compared_with_one_another():
     assert summary(sheet) == "3 claims, 2 right, 1 wrong; the first mistake is line 2"
 
 
+def test_numbers_below_zero_in_a_row_have_no_cause_of_their_own():
+    line = Worksheet("claim A = abs([-1, 2]) = [0, 2]").judgement.lines[0]
+    assert (line.verdict.kind, line.verdict.entries[0].claimed) == ("wrong", 0)
+    assert Worksheet("claim A=[0]=abs([-1])").judgement.lines[0].verdict.kind == "wrong"
+
+
 @pytest.mark.parametrize(
     "value", ["-[0, 2]", "2 / [1, -1]", "[[0, -2]][0]", "[ones(2), zeros(2)]", "[[1, 1], -[0, 0]]"]
 )

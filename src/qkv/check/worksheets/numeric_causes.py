@@ -283,7 +283,7 @@ class _Search:
         """The sign of an entry, a term of a dot product or of a sum, and the rest computed from it."""
         for lane in self.lanes:
             wrong = [place for place, one in enumerate(self.written.agrees(lane.value)) if one == "wrong"]
-            for part in _distinct(lane.tree):
+            for part in _distinct(lane):
                 # A slip in the last value is where that is wrong, and there alone.
                 places = None if part is not lane.tree else wrong if len(wrong) == 1 else []
                 for cause, words, bent in _slips(part, lane.parts, places):
@@ -366,10 +366,10 @@ class _Search:
         return f"({place // columns + 1}, {place % columns + 1})"
 
 
-def _distinct(tree: ast.expr) -> list[ast.expr]:
-    """The parts of an expression that have a value that can be wrong, each once."""
-    found = {id(part): part for part in expressions(tree) if not isinstance(part, ast.Constant)}
-    return list(found.values())
+def _distinct(lane: _Lane) -> list[ast.expr]:
+    """The parts of an expression that have a value that can be wrong, each once; numbers of a row are read with it."""
+    found = {id(part): part for part in expressions(lane.tree) if not isinstance(part, ast.Constant)}
+    return [part for place, part in found.items() if place in lane.parts]
 
 
 def _cuts(decimals: int) -> list[tuple[str, Callable[[np.ndarray], np.ndarray]]]:
@@ -382,7 +382,7 @@ def _cuts(decimals: int) -> list[tuple[str, Callable[[np.ndarray], np.ndarray]]]
 
 def _roughened(lane: _Lane, cut: Callable[[np.ndarray], np.ndarray]) -> Iterator[tuple[str, Callable[[], Value]]]:
     """Values on the way with fewer digits, one at a time and all at once, and what was done in words."""
-    for part in _distinct(lane.tree):
+    for part in _distinct(lane):
         told = ast.unparse(part)
         if (share := _rounded_softmax(part, lane.evaluate, cut)) is not None:
             yield f"the exponentials of `{told}` were", lambda part=part, share=share: lane.bent(part, share)
