@@ -9,7 +9,7 @@ from pathlib import Path
 
 from qkv import draw, files
 from qkv.draw import Curve
-from qkv.recipes.masked_lm_report import loss_curves
+from qkv.recipes.base import loss_curves
 from qkv.train import RunFolder
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from pydantic import BeforeValidator, ValidationError
 
+from qkv.draw import Curve
 from qkv.errors import InputError, StoppedError, unknown_name
 from qkv.functional import head_statistics
 from qkv.train import Progress, RunFolder, flat
@@ -290,3 +291,13 @@ def _nested(fields: Mapping[str, Any]) -> Json:
         first, _, rest = name.partition(".")
         nested = _merged(nested, {first: _nested({rest: value}) if rest else value})
     return nested
+
+
+def loss_curves(run: Run, x: str = "step") -> list[Curve]:
+    """Training and validation loss of a run against `step` or `seconds`."""
+    model = run.config["model"]
+    train, valid = ([line for line in run.history if line["part"] == part] for part in ("train", "valid"))
+    return [
+        Curve(model, [line[x] for line in train], [line["loss"] for line in train], "training"),
+        Curve(model, [line[x] for line in valid], [line["loss"] for line in valid], "validation"),
+    ]

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from qkv import draw
-from qkv.draw import Curve, DrawnGraph, Facts, Figure, Heading, Paragraph, Preformatted, Table
+from qkv.draw import DrawnGraph, Facts, Figure, Heading, Paragraph, Preformatted, Table
 from qkv.draw.report import Block
+from qkv.recipes.base import loss_curves
 from qkv.recipes.graph_karate import DIRECTIONS, Club
 from qkv.recipes.graph_predictor import LOOK_UPS
 from qkv.types import Run
@@ -151,7 +152,7 @@ def regression_report(run: Run, command: str) -> str:
         blocks += [
             Heading("How training went"),
             Figure(
-                draw.svg(draw.curves(_losses(run), y="mean absolute error")),
+                draw.svg(draw.curves(loss_curves(run), y="mean absolute error")),
                 "Of the network alone, each group of twins counted once. While training, dropout raises the error.",
             ),
         ]
@@ -199,12 +200,3 @@ def _regression_scores(run: Run) -> Table:
         best={_COLUMNS[name]: "highest" if name == "r2" else "lowest" for name in columns},
         caption="Mean absolute errors.",
     )
-
-
-def _losses(run: Run) -> list[Curve]:
-    model = run.config["model"]
-    train, valid = ([line for line in run.history if line["part"] == part] for part in ("train", "valid"))
-    return [
-        Curve(model, [line["step"] for line in train], [line["loss"] for line in train], "training"),
-        Curve(model, [line["step"] for line in valid], [line["loss"] for line in valid], "validation"),
-    ]

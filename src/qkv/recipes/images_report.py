@@ -11,11 +11,11 @@ from torch import Tensor
 
 from qkv import draw
 from qkv.data import Images
-from qkv.draw import Calibrated, Curve, Facts, Figure, Heading, Paragraph, Preformatted, Table
+from qkv.draw import Calibrated, Facts, Figure, Heading, Paragraph, Preformatted, Table
 from qkv.draw.report import Block
 from qkv.errors import InputError
 from qkv.models import ImageCNN, PatchTransformer, ResidualCNN
-from qkv.recipes.base import attended
+from qkv.recipes.base import attended, loss_curves
 from qkv.recipes.images_model import Classifier, over_image, patch_labels
 from qkv.types import Json, Run
 
@@ -49,7 +49,7 @@ def report(run: Run, classifier: Classifier, test: Images, command: str) -> str:
         _gap(result),
         Heading("How training went"),
         Figure(
-            draw.svg(draw.curves(_loss_curves(run))),
+            draw.svg(draw.curves(loss_curves(run))),
             "Loss an image. While training, dropout and what is done to images raise it; the validation loss has none "
             "of that.",
         ),
@@ -114,15 +114,6 @@ def _confusion(result: Mapping[str, Any]) -> Table:
         ],
         caption="Test images by their class (rows) and the answer (columns).",
     )
-
-
-def _loss_curves(run: Run) -> list[Curve]:
-    model = run.config["model"]
-    train, valid = ([line for line in run.history if line["part"] == part] for part in ("train", "valid"))
-    return [
-        Curve(model, [line["step"] for line in train], [line["loss"] for line in train], "training"),
-        Curve(model, [line["step"] for line in valid], [line["loss"] for line in valid], "validation"),
-    ]
 
 
 def facts(run: Run) -> dict[str, str]:

@@ -7,9 +7,9 @@ import numpy as np
 
 from qkv import draw
 from qkv.data import NGrams
-from qkv.draw import Curve, Facts, Figure, Heading, Paragraph, Preformatted, Table
+from qkv.draw import Facts, Figure, Heading, Paragraph, Preformatted, Table
 from qkv.draw.report import Block
-from qkv.recipes.base import Shown
+from qkv.recipes.base import Shown, loss_curves
 from qkv.recipes.masked_lm_data import MASK, UNKNOWN
 from qkv.recipes.masked_lm_show import LanguageModel, Sampling, predictions
 from qkv.types import Run
@@ -112,16 +112,6 @@ def _by_place(model: str, task: str, result: Mapping[str, Any]) -> Table:
     best = dict.fromkeys(header[1:], "lowest")
     caption = "Cross-entropy on the test part where the word of this place is hidden."
     return Table(header, table, digits=3, best=best, caption=caption)  # pyright: ignore[reportArgumentType]
-
-
-def loss_curves(run: Run, x: str) -> list[Curve]:
-    """Training and validation loss against `step` or `seconds`."""
-    model = run.config["model"]
-    train, valid = ([line for line in run.history if line["part"] == part] for part in ("train", "valid"))
-    return [
-        Curve(model, [line[x] for line in train], [line["loss"] for line in train], "training"),
-        Curve(model, [line[x] for line in valid], [line["loss"] for line in valid], "validation"),
-    ]
 
 
 def _training(config: Mapping[str, Any]) -> str:

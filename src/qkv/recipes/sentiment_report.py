@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qkv import draw
-from qkv.draw import Calibrated, Curve, Facts, Figure, Heading, Paragraph, Preformatted, Table
+from qkv.draw import Calibrated, Facts, Figure, Heading, Paragraph, Preformatted, Table
 from qkv.draw.report import Block
+from qkv.recipes.base import loss_curves
 from qkv.recipes.sentiment_show import Answer, blocks
 from qkv.types import Run
 
@@ -106,16 +107,6 @@ def _mistakes(mistakes: Sequence[Mapping[str, Any]]) -> Block:
     header = ["text", "label", "answer", "probability"]
     rows = [[one[name] for name in header] for one in mistakes]
     return Table(header, rows, digits=3, caption="Of the test part. Some are the labels' own.")
-
-
-def loss_curves(run: Run) -> list[Curve]:
-    """Training and validation loss of a run by step."""
-    model = run.config["model"]
-    train, valid = ([line for line in run.history if line["part"] == part] for part in ("train", "valid"))
-    return [
-        Curve(model, [line["step"] for line in train], [line["loss"] for line in train], "training"),
-        Curve(model, [line["step"] for line in valid], [line["loss"] for line in valid], "validation"),
-    ]
 
 
 def facts(run: Run) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any
 from qkv import draw
 from qkv.draw import Curve, Facts, Figure, Heading, Paragraph, Preformatted, Table
 from qkv.draw.report import Block
-from qkv.recipes.base import Drawn, attended
+from qkv.recipes.base import Drawn, attended, loss_curves
 from qkv.recipes.speech_model import Heard
 from qkv.types import AttentionMap, Run
 
@@ -36,7 +36,7 @@ def report(run: Run, shown: Heard, command: str) -> str:
         ),
         Heading("How training went"),
         Figure(
-            draw.svg(draw.curves(loss_curves(run, config["model"]))),
+            draw.svg(draw.curves(loss_curves(run))),
             "Loss a token. While training, variation, dropout and smoothed labels raise it.",
         ),
         *similarity_figures(run),
@@ -69,15 +69,6 @@ def scores(model: str, result: Mapping[str, Any]) -> Table:
         [[name, *(one.get(metric) for one in systems.values())] for metric, name in names.items()],
         digits=3,
     )
-
-
-def loss_curves(run: Run, name: str, x: str = "step") -> list[Curve]:
-    """Training and validation loss of a run."""
-    train, valid = ([line for line in run.history if line["part"] == part] for part in ("train", "valid"))
-    return [
-        Curve(name, [line[x] for line in train], [line["loss"] for line in train], "training"),
-        Curve(name, [line[x] for line in valid], [line["loss"] for line in valid], "validation"),
-    ]
 
 
 def similarity_figures(run: Run) -> list[Block]:

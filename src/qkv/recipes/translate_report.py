@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from qkv import draw
-from qkv.draw import Curve, Facts, Figure, Heading, LengthScore, Paragraph, Preformatted, Table
+from qkv.draw import Facts, Figure, Heading, LengthScore, Paragraph, Preformatted, Table
 from qkv.draw.report import Block
-from qkv.recipes.base import Shown
+from qkv.recipes.base import Shown, loss_curves
 from qkv.types import Run
 
 EXAMPLES = 10
@@ -34,7 +34,7 @@ def report(run: Run, shown: Shown | None, command: str) -> str:
     blocks += [
         Heading("How training went"),
         Figure(
-            draw.svg(draw.curves(loss_curves(run, config["model"]))),
+            draw.svg(draw.curves(loss_curves(run))),
             "Loss a token. While training, dropout and smoothed labels raise it; the validation loss has neither.",
         ),
         Heading("Score by length"),
@@ -82,15 +82,6 @@ def _scores(model: str, result: Mapping[str, Any]) -> Table:
             else ""
         ),
     )
-
-
-def loss_curves(run: Run, name: str, x: str = "step") -> list[Curve]:
-    """Training and validation loss of a run against `step` or `seconds`."""
-    train, valid = ([line for line in run.history if line["part"] == part] for part in ("train", "valid"))
-    return [
-        Curve(name, [line[x] for line in train], [line["loss"] for line in train], "training"),
-        Curve(name, [line[x] for line in valid], [line["loss"] for line in valid], "validation"),
-    ]
 
 
 def length_scores(run: Run, name: str) -> list[LengthScore]:
