@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Float, Int, Int64
+from jaxtyping import Bool, Float, Float32, Int, Int64
 from torch import Tensor
 
 Own = TypeVar("Own", bound="Tensors")
@@ -44,11 +44,12 @@ class PairBatch(Tensors):
 
 @dataclass(frozen=True)
 class TextBatch(Tensors):
-    """Texts as ids, padded at the end, and the class of each. `real` is True where there is no padding."""
+    """Texts as ids, padded at the end, and the class of each, or how likely each class is to be. `real` is True where
+    there is no padding."""
 
     ids: Int64[Tensor, "batch length"]
     real: Bool[Tensor, "batch length"]
-    label: Int64[Tensor, " batch"]
+    label: Int64[Tensor, " batch"] | Float32[Tensor, "batch classes"]
 
     @property
     def weight(self) -> int:

@@ -140,6 +140,15 @@ def test_a_pair_by_hand(tokens):
     assert batch.tokens == [["[CLS]", "the", "bank", "##s", "[SEP]", "river", "[SEP]"], ["[CLS]", "i", "[SEP]"]]
 
 
+def test_the_mask_is_found_where_there_is_one(bert_tokenizer):
+    tokenizer = bert_tokenizer()
+    with pytest.raises(InputError, match=r"no token for a hidden one. Expected \[MASK\] or <mask>"):
+        BertTokens(tokenizer, BertConfig(**SIZES)).mask_id  # noqa: B018
+    tokenizer.add_special_tokens(["<mask>"])
+    found = BertTokens(tokenizer, BertConfig(**SIZES | {"vocab_size": 14}))
+    assert (found.mask_id, found.mark_ids) == (13, (13,))
+
+
 def test_one_kind_of_token_is_all_that_some_models_know(bert_tokenizer):
     assert not BertTokens(bert_tokenizer(), BertConfig(**SIZES, type_vocab_size=1))([("the", "river")]).types.any()
 

@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
+from tokenizers import Tokenizer
 
 from qkv import files
-from qkv.data import phrases
+from qkv.data import TextBatches, phrases
 from qkv.errors import InputError, RunError, StoppedError
 from qkv.recipes import sentiment
 from qkv.recipes.base import Drawn, Reporter, Shown
+from qkv.recipes.sentiment_data import cleaned
 from qkv.recipes.sentiment_model import pool_weights, pooled
 from qkv.train import RunFolder
 from qkv.types import Run
 
 SIZES = {
-    "vocab_size": 13, "hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 11,
+    "vocab_size": 14, "hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 11,
     "max_position_embeddings": 17,
 }  # fmt: skip
 QUICK = ("--preset", "tiny", "--threads", 1, "--fit.steps", 12, "--tokens-per-batch", 256)
@@ -43,6 +45,9 @@ def table(tmp_path_factory):
 def encoder(write_bert, tmp_path_factory):
     path = tmp_path_factory.mktemp("published") / "small-bert"
     write_bert(path, **SIZES)
+    tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    tokenizer.add_special_tokens(["[MASK]"])
+    tokenizer.save(str(path / "tokenizer.json"))
     return path
 
 
@@ -242,6 +247,68 @@ def test_a_killed_run_goes_on_to_the_same_weights(qkv_cli, runs, table, tmp_path
     assert "the data have changed since this run began" in answer.err
 
 
+@pytest.mark.parametrize("name", ["transformer", "pretrained"])
+def test_texts_are_read_before_their_labels_are_told(qkv_cli, table, encoder, tmp_path, monkeypatch, name):
+    loop = importlib.import_module("qkv.train.fit")
+    own = ("--encoder", encoder) if name == "pretrained" else ()
+    options = ("--model", name, *own, "--data", table, *QUICK, "--adapt.epochs", 2)
+    assert qkv_cli("run", "sentiment", *options, "--out", tmp_path / "whole").code == 0
+    whole = RunFolder.open(tmp_path / "whole").finished()
+    adapted = whole.result["adapted"]
+    assert adapted["epochs"] == 2
+    told = [one for one in RunFolder.open(whole.path / "adapted").read().history if one["part"] == "valid"]
+    assert len(told) == 2
+    assert adapted["valid_loss"] == min(one["loss"] for one in told)
+    assert "read without labels" in (whole.path / "report.html").read_text(encoding="utf-8")
+    stops = iter([adapted["steps"] - 1, 5])  # the first while it reads, the second while it is told labels
+    at_step = next(stops)
+
+    def stop(self, batch, update=loop._Loop.update):
+        update(self, batch)
+        if self.at.step == at_step:
+            self.save()
+            raise StoppedError("stopped; all is kept")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Loop, "update", stop)
+        answer = qkv_cli("run", "sentiment", *options, "--out", tmp_path / "run")
+        assert answer.code == 2
+        assert f"qkv resume {tmp_path / 'run'}" in " ".join(answer.err.split())
+        at_step = next(stops)
+        assert qkv_cli("resume", tmp_path / "run", "--threads", 1).code == 2
+    assert qkv_cli("resume", tmp_path / "run", "--threads", 1).code == 0
+    again = RunFolder.open(tmp_path / "run")
+    for key, weight in RunFolder.open(whole.path).load_weights().items():
+        assert torch.equal(again.load_weights()[key], weight), key
+
+
+def test_a_teachers_answers_are_learned_beside_the_labels(qkv_cli, runs, table, tmp_path, monkeypatch):
+    learned = []
+
+    def watch(*args, batches=TextBatches, **named):
+        learned.append(args[1])
+        return batches(*args, **named)
+
+    teacher = runs["blend"]
+    options = ("--model", "lstm", "--data", table, *QUICK, "--teacher", teacher.path, "--teacher-share", 0.7)
+    with monkeypatch.context() as patch:
+        patch.setattr("qkv.recipes.sentiment_model.TextBatches", watch)
+        answer = qkv_cli("run", "sentiment", *options, "--out", tmp_path / "run")
+    assert answer.code == 0, answer.err
+    run = RunFolder.open(tmp_path / "run").finished()
+    split = sentiment.parts(str(table), sentiment.SentimentConfig(**run.config), Reporter().say)
+    said = sentiment.load(teacher).probabilities(cleaned(split.train, run.config["cleaning"]))
+    labels = np.array([[row.label == "negative", row.label == "positive"] for row in split.train])
+    [mixed] = [one for one in learned if isinstance(one, np.ndarray)]
+    np.testing.assert_allclose(mixed, 0.7 * said + 0.3 * labels, atol=1e-6)
+    assert "70% of what was learned" in (run.path / "report.html").read_text(encoding="utf-8")
+    assert not (run.path / "taught.safetensors").exists()
+    assert sentiment.load(run).probabilities(["good"]).shape == (1, 2)
+    refused = qkv_cli("run", "sentiment", *options, "--split-seed", 1, "--out", tmp_path / "other")
+    assert refused.code == 2
+    assert "has learned from other texts" in refused.err
+
+
 def test_vectors_and_cleaning_are_told(qkv_cli, table, tmp_path):
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("".join(f"{word} 0.1 -0.2 0.3\n" for word in ("good", "bad", "not", "the")))
@@ -266,6 +333,8 @@ def test_vectors_and_cleaning_are_told(qkv_cli, table, tmp_path):
         (("--model", "pretrained"), "there is no encoder to tune. Expected --encoder FOLDER"),
         (("--encoder", "x"), "--model lstm takes no --encoder"),
         (("--model", "bag-of-words", "--embeddings", "x"), "--model bag-of-words takes no --embeddings"),
+        (("--model", "bag-of-words", "--teacher", "x"), "--model bag-of-words takes no --teacher"),
+        (("--model", "bag-of-words", "--adapt.epochs", 1), "--model bag-of-words takes no --adapt.epochs"),
         (("--cleaning", "mention"), "unknown --cleaning 'mention'"),
         (("--tokens-per-batch", 7, "--max-length", 11), "--tokens-per-batch of at least --max-length, 11"),
         (("--data", "sentiment410"), "sentiment140"),

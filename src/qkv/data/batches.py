@@ -7,7 +7,7 @@ from itertools import chain, pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, Int32, Int64
+from jaxtyping import Bool, Float32, Int, Int32, Int64
 from torch import Tensor
 
 from qkv.data.pairs import Pair
@@ -141,7 +141,7 @@ class TextBatches:
 
     Args:
         ids: the texts.
-        labels: the class of each.
+        labels: the class of each, or the probabilities of all classes that are to be learned for it.
         tokens_per_batch: the most positions in a batch, `rows * length`.
         seed: with the number of the epoch, all that the order depends on.
         pad_id: what rows are filled up with.
@@ -158,7 +158,7 @@ class TextBatches:
     def __init__(
         self,
         ids: Sequence[Sequence[int]],
-        labels: Sequence[int],
+        labels: Sequence[int] | Float32[np.ndarray, "texts classes"],
         *,
         tokens_per_batch: int,
         seed: int,

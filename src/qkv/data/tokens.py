@@ -37,6 +37,7 @@ class Vocabulary:
     """
 
     pad_id, bos_id, eos_id, unk_id = PAD_ID, BOS_ID, EOS_ID, UNK_ID
+    mask_id, mark_ids = UNK_ID, range(len(SPECIALS))
 
     def __init__(self, tokenizer: Tokenizer):
         ids = tokenizer.get_vocab()

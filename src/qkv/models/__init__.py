@@ -8,6 +8,7 @@ from qkv.models.geometric import GeometricNetwork
 from qkv.models.graph_network import GraphBatch, GraphNetwork, GraphNetworkConfig, NodeClassifier, NodeRegressor
 from qkv.models.image_cnn import ImageCNN, ImageCNNConfig
 from qkv.models.lstm_classifier import LSTMClassifier, LSTMClassifierConfig
+from qkv.models.masked_text import MaskedText
 from qkv.models.ngram_counts import NGramCounts
 from qkv.models.node_tables import NodeTable, TableName
 from qkv.models.patch_transformer import PatchTransformer, PatchTransformerConfig
@@ -41,6 +42,7 @@ __all__ = [
     "ImageCNNConfig",
     "LSTMClassifier",
     "LSTMClassifierConfig",
+    "MaskedText",
     "NGramCounts",
     "NodeClassifier",
     "NodeRegressor",

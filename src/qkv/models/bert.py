@@ -235,6 +235,25 @@ class BertTokens:
         """The id of padding."""
         return self._config.pad_token_id
 
+    @property
+    def mask_id(self) -> int:
+        """The id of the token that stands for a hidden one.
+
+        Raises:
+            InputError: there is none.
+        """
+        found = [self._tokenizer.token_to_id(mask) for mask in ("[MASK]", "<mask>")]
+        known = [mask for mask in found if mask is not None]
+        if not known:
+            raise InputError("the encoder has no token for a hidden one", expected="[MASK] or <mask>")
+        return known[0]
+
+    @property
+    def mark_ids(self) -> tuple[int, ...]:
+        """The ids of tokens that stand for no word of a text: start, separators, padding, the mask, the unknown."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return tuple(i for i, token in added.items() if token.special)
+
     def _encode(self, text: str | tuple[str, str]) -> Encoding:
         first, second = (text, None) if isinstance(text, str) else text
         try:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from qkv.models.bert import BertConfig, BertEncoder
 from qkv.models.pooling import mean_pooled
-from qkv.nn import Dropout
+from qkv.nn import Dropout, TokenEmbedding
 from qkv.types import Config, TextBatch
 
 
@@ -54,7 +54,18 @@ class BertClassifier(nn.Module):
         self, ids: Int[Tensor, "batch length"], real: Bool[Tensor, "batch length"]
     ) -> Float[Tensor, "batch classes"]:
         """Logits of each class."""
-        return self.output(self.dropout(mean_pooled(self.bert(ids, real), real)))
+        return self.output(self.dropout(mean_pooled(self.states(ids, real), real)))
+
+    def states(
+        self, ids: Int[Tensor, "batch length"], real: Bool[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch length embed_dim"]:
+        """The output of the encoder at each token."""
+        return self.bert(ids, real)
+
+    @property
+    def embedding(self) -> TokenEmbedding:
+        """That of the encoder's tokens."""
+        return self.bert.token_embedding
 
     def loss(self, batch: TextBatch) -> Float[Tensor, ""]:
         """Mean cross-entropy."""

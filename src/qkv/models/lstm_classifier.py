@@ -1,13 +1,12 @@
 """Classification of texts with an LSTM that reads them from both ends."""
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from qkv.models.embed import scaled_embedding
-from qkv.models.pooling import max_pooled, mean_pooled
+from qkv.models.pooling import max_and_mean
 from qkv.models.words import WordDropout
 from qkv.nn import Dropout, LSTMEncoder
 from qkv.types import Config, TextBatch
@@ -39,6 +38,7 @@ class LSTMClassifier(nn.Module):
         pretrained_dim: the width of pretrained embeddings, where there are some (see `TokenEmbedding`).
         freeze: keep pretrained embeddings as they are.
 
+    >>> import torch
     >>> model = LSTMClassifier(LSTMClassifierConfig(embed_dim=3, hidden_size=5), vocab=7, classes=2)
     >>> model(torch.tensor([[4, 5, 0]]), torch.tensor([[True, True, False]])).shape
     torch.Size([1, 2])
@@ -67,10 +67,14 @@ class LSTMClassifier(nn.Module):
         self, ids: Int[Tensor, "batch length"], real: Bool[Tensor, "batch length"]
     ) -> Float[Tensor, "batch classes"]:
         """Logits of each class."""
-        embedded = self.dropout(self.embedding(self.word_dropout(ids)) * self.scale)
-        states, _ = self.encoder(embedded, real)
-        pooled = torch.cat((max_pooled(states, real), mean_pooled(states, real)), dim=1)
-        return self.output(self.dropout(pooled))
+        states = self.states(self.word_dropout(ids), real)
+        return self.output(self.dropout(max_and_mean(states, real)))
+
+    def states(
+        self, ids: Int[Tensor, "batch length"], real: Bool[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch length hidden"]:
+        """What is told of each token, from both ends."""
+        return self.encoder(self.dropout(self.embedding(ids) * self.scale), real)[0]
 
     def loss(self, batch: TextBatch) -> Float[Tensor, ""]:
         """Mean cross-entropy."""

@@ -26,3 +26,10 @@ def max_pooled(
     3.0
     """
     return x.masked_fill(~real[..., None], -torch.inf).amax(dim=1)
+
+
+def max_and_mean(
+    x: Float[Tensor, "batch length embed_dim"], real: Bool[Tensor, "batch length"]
+) -> Float[Tensor, "batch twice"]:
+    """Both, side by side: what is said anywhere, and what is said throughout."""
+    return torch.cat((max_pooled(x, real), mean_pooled(x, real)), dim=1)

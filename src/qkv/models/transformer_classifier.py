@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from qkv.functional import padding_mask
 from qkv.models.embed import scaled_embedding
-from qkv.models.pooling import mean_pooled
+from qkv.models.pooling import max_and_mean
 from qkv.models.transformer_stack import StreamConfig, glorot, pre_norm_encoder
 from qkv.models.words import WordDropout
 from qkv.nn import Dropout, SinusoidalPositions
@@ -29,7 +29,8 @@ class TransformerClassifierConfig(StreamConfig):
 
 
 class TransformerClassifier(nn.Module):
-    """The encoder of Vaswani et al. (2017), pre-norm; the mean of its outputs over the text tells the class.
+    """The encoder of Vaswani et al. (2017), pre-norm; the largest and the mean output of each unit over the
+    text tell its class.
 
     Args:
         config: sizes.
@@ -63,17 +64,23 @@ class TransformerClassifier(nn.Module):
         self.word_dropout = WordDropout(config.word_dropout)
         self.dropout = Dropout(config.dropout)
         self.encoder = pre_norm_encoder(config, config.feedforward_dim, config.num_layers, config.dropout)
-        self.output = nn.Linear(width, classes)
+        self.output = nn.Linear(2 * width, classes)
         glorot(self.encoder.parameters())
 
     def forward(
         self, ids: Int[Tensor, "batch length"], real: Bool[Tensor, "batch length"]
     ) -> Float[Tensor, "batch classes"]:
         """Logits of each class."""
-        embedded = self.embedding(self.word_dropout(ids)) * self.scale
+        states = self.states(self.word_dropout(ids), real)
+        return self.output(self.dropout(max_and_mean(states, real)))
+
+    def states(
+        self, ids: Int[Tensor, "batch length"], real: Bool[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch length embed_dim"]:
+        """The output of the encoder at each token."""
+        embedded = self.positions(self.embedding(ids) * self.scale)
         with scope("encoder"):
-            states = self.encoder(self.dropout(self.positions(embedded)), mask=padding_mask(real))
-        return self.output(self.dropout(mean_pooled(states, real)))
+            return self.encoder(self.dropout(embedded), mask=padding_mask(real))
 
     def loss(self, batch: TextBatch) -> Float[Tensor, ""]:
         """Mean cross-entropy."""

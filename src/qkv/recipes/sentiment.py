@@ -5,33 +5,29 @@ import io
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from jaxtyping import Float, Float32, Int64
 
 from qkv import files
-from qkv.data import CLEANING, Labelled, TextBatches, Vocabulary, clean_text, find, train_vocabulary, word_of
-from qkv.errors import InputError, RunError
+from qkv.data import Labelled, TextBatches, Vocabulary, clean_text, find, train_vocabulary, word_of
+from qkv.errors import InputError, RunError, StoppedError
 from qkv.models import (
     BagOfWords,
-    BagOfWordsConfig,
     BertClassifier,
-    BertClassifierConfig,
     BertConfig,
     BertEncoder,
     LSTMClassifier,
-    LSTMClassifierConfig,
+    MaskedText,
     TransformerClassifier,
-    TransformerClassifierConfig,
 )
-from qkv.recipes.base import PARTED, Drawn, Reporter, Shown, command, device, validated
+from qkv.recipes.base import Drawn, Reporter, Shown, command, device, validated
+from qkv.recipes.sentiment_config import SentimentConfig
 from qkv.recipes.sentiment_data import (
     PHRASES,
-    LabelledConfig,
     cleaned,
     fingerprint,
     one_text,
@@ -40,9 +36,11 @@ from qkv.recipes.sentiment_data import (
     read_unlabelled,
 )
 from qkv.recipes.sentiment_model import (
+    ADAPTED,
     BAG,
     BLENDED,
     ENCODER,
+    TAUGHT,
     VOCABULARY,
     Classifier,
     Network,
@@ -55,63 +53,9 @@ from qkv.recipes.sentiment_model import (
 )
 from qkv.recipes.sentiment_report import report
 from qkv.recipes.sentiment_show import Answer, seen, word_effects
-from qkv.train import FitConfig, RunFolder, class_scores, fit
+from qkv.train import RunFolder, class_scores, fit
 from qkv.types import Json, Run
 from qkv.vectors import vectors_for
-
-Step = Literal["entities", "addresses", "mentions", "hashtags", "emoticons", "elongated"]
-_NONE = BeforeValidator(lambda steps: [step for step in steps if step not in ("", "none")])
-
-
-class SentimentConfig(LabelledConfig):
-    """Which texts are labelled, by which model, and how it is trained."""
-
-    model: Literal["bag-of-words", "lstm", "transformer", "pretrained", "blend"] = "lstm"
-    """The architecture; the bag of words is run beside each as its baseline. `blend` joins the answers of finished
-    runs."""
-    data: str = PHRASES
-    """Texts with labels: `phrases` (generated), a named set such as `sentiment140`, or a CSV or TSV file."""
-    cleaning: Annotated[tuple[Step, ...], _NONE, PARTED] = CLEANING  # pyright: ignore[reportAssignmentType]
-    """What is done to every text before it is read, parted by commas; `none` leaves texts as they are."""
-    tokens: Literal["word", "subword", "character"] = "word"
-    """What a token is; a published encoder has its own."""
-    vocabulary_size: PositiveInt = 20_000
-    """The most tokens."""
-    max_length: PositiveInt = Field(default=64, ge=3)
-    """So many tokens of a text are read."""
-    tokens_per_batch: PositiveInt = 2048
-    """The most positions in a batch, padding counted."""
-    embeddings: str | None = None
-    """Pretrained word vectors, GloVe text or word2vec: a named set or a file."""
-    freeze_embeddings: bool = False
-    """Keep them as they are instead of tuning them."""
-    encoder: str | None = None
-    """Of `pretrained`: the folder of a published BERT."""
-    blended: Annotated[tuple[str, ...], _NONE, PARTED] = ()  # pyright: ignore[reportAssignmentType]
-    """Of `blend`: the folders of finished runs on the same data, parted by commas. Their answers and those of the bag
-    of words are joined by the weights that the validation part likes best."""
-    bag_of_words: BagOfWordsConfig = BagOfWordsConfig()
-    lstm: LSTMClassifierConfig = LSTMClassifierConfig()
-    transformer: TransformerClassifierConfig = TransformerClassifierConfig()
-    pretrained: BertClassifierConfig = BertClassifierConfig()
-    fit: FitConfig = FitConfig()
-
-    @model_validator(mode="after")
-    def _parts_fit(self) -> "SentimentConfig":
-        if self.encoder is not None and self.model != "pretrained":
-            raise InputError(f"--model {self.model} takes no --encoder", expected="--model pretrained")
-        if self.embeddings is not None and self.model not in ("lstm", "transformer"):
-            raise InputError(f"--model {self.model} takes no --embeddings", expected="lstm or transformer")
-        if self.blended and self.model != "blend":
-            raise InputError(f"--model {self.model} takes no --blended", expected="--model blend")
-        if self.tokens_per_batch < self.max_length:
-            raise InputError(
-                "a batch has no room for the longest text",
-                expected=f"--tokens-per-batch of at least --max-length, {self.max_length}",
-                got=str(self.tokens_per_batch),
-            )
-        return self
-
 
 CONFIG = SentimentConfig
 VARIATIONS: Mapping[str, str] = {"models": "model"}
@@ -204,6 +148,7 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
     files.write_text(folder.path / "report.html", page)
     folder.write_result(result)
     folder.drop_state()
+    (folder.path / TAUGHT).unlink(missing_ok=True)
 
 
 def _build(
@@ -255,18 +200,20 @@ def _train(
         model.embedding.weight.data.copy_(matrix)  # pyright: ignore - those two models have one
     network = Network(config.model, model.to(device()), tokens, config.max_length, config.fit.precision)
 
-    def batches(part: str, *, shuffle: bool = False) -> TextBatches:
-        return network.batches(
-            texts[part], targets[part].tolist(), config.tokens_per_batch, seed=folder.seed, shuffle=shuffle
-        )
-
-    training = batches("train", shuffle=True)
+    to_learn = targets["train"].tolist()
+    if config.teacher is not None:
+        to_learn = _taught(config.teacher, config.teacher_share, texts["train"], targets["train"], folder, reporter)
+    room, seed = config.tokens_per_batch, folder.seed
+    training = network.batches(texts["train"], to_learn, room, seed=seed, shuffle=True)
+    valid = network.batches(texts["valid"], targets["valid"].tolist(), room)
+    if config.adapt.epochs:
+        told |= _adapt(network, training, valid, config, folder, reporter, other_threads=other_threads)
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     reporter.say(f"{config.model} with {parameters:,} parameters to train; {len(training):,} batches an epoch")
     at = fit(
         model,
         training,
-        batches("valid"),
+        valid,
         config.fit,
         folder,
         device=network.device,
@@ -286,6 +233,75 @@ def _train(
     }
 
 
+def _taught(
+    teacher: str,
+    share: float,
+    texts: Sequence[str],
+    targets: Int64[np.ndarray, " texts"],
+    folder: RunFolder,
+    reporter: Reporter,
+) -> Float32[np.ndarray, "texts classes"]:
+    """What a network is to say of each text: what the teacher says, and the label for the rest.
+
+    The mean of the cross-entropies with either of them, as in Hinton, Vinyals and Dean (2015, section 2), is the
+    cross-entropy with their mean. The answers are kept with the run, that goes on without its teacher.
+    """
+    path = folder.path / TAUGHT
+    if not path.exists():
+        run = RunFolder.open(Path(teacher)).finished()
+        _require_fit(run, folder, "learned from")
+        reporter.say(f"asking {teacher} for its answers to the {len(texts):,} texts to train on")
+        files.write_tensors(
+            path, {"answers": torch.from_numpy(_answers(str(run.path.resolve()), tuple(texts))).float()}
+        )
+    answers = files.read_tensors(path)["answers"].numpy()
+    labels = np.eye(answers.shape[1], dtype=np.float32)[targets]
+    return np.float32(share) * answers + np.float32(1 - share) * labels
+
+
+@lru_cache(maxsize=1)
+def _answers(path: str, texts: tuple[str, ...]) -> Float[np.ndarray, "texts classes"]:
+    """Those of a run, asked once for all seeds that learn from it."""
+    return load(RunFolder.open(Path(path)).finished()).probabilities(texts)
+
+
+def _adapt(
+    network: Network,
+    training: TextBatches,
+    valid: TextBatches,
+    config: SentimentConfig,
+    folder: RunFolder,
+    reporter: Reporter,
+    *,
+    other_threads: bool,
+) -> Json:
+    """Trains a network on texts without their labels; returns what is to be told of that.
+
+    It is a run inside the run, so that it is not done again where the run goes on after it.
+    """
+    path, tokens, model = folder.path / ADAPTED, network.tokens, network.model
+    fresh = not path.exists()
+    inner = RunFolder.create(path, recipe="sentiment", config={}, seed=folder.seed) if fresh else RunFolder.open(path)
+    reading = MaskedText(model, tokens.mask_id, config.adapt.share, spared=tokens.mark_ids).to(network.device)
+    told = {"epochs": config.adapt.epochs, "learning_rate": config.adapt.learning_rate}
+    throughout = {"steps": None, "minutes": None, "validate_every": None, "patience": told["epochs"], "average": 0.0}
+    reporter.say(f"reading the texts without their labels, epochs: {told['epochs']}")
+    try:
+        at = fit(
+            reading,
+            training,
+            valid,
+            config.fit.model_copy(update=throughout | told),
+            inner,
+            device=network.device,
+            other_threads=other_threads,
+            on_progress=reporter.progress,
+        )
+    except StoppedError as error:
+        raise StoppedError(str(error), hint=f"qkv resume {folder.path}", path=folder.path) from error
+    return {"adapted": told | {"valid_loss": at.best_loss, "seconds": at.seconds, "steps": at.step}}
+
+
 def _blend(
     config: SentimentConfig,
     folder: RunFolder,
@@ -300,7 +316,7 @@ def _blend(
     for given in config.blended:
         run = RunFolder.open(Path(given)).finished()
         name = run.path.resolve().name
-        _require_fit(run, folder)
+        _require_fit(run, folder, "blended")
         if name in readers:
             raise InputError(f"two readers would be called {name}", hint="another name for one of the folders")
         keep_run(run.path, folder.path / BLENDED / name)
@@ -312,11 +328,11 @@ def _blend(
     return replace(together, weights=weights), {"parameters": parameters}
 
 
-def _require_fit(run: Run, folder: RunFolder) -> None:
-    """Refuses to blend a run of another recipe, and one that may have learned from the texts by which others are
+def _require_fit(run: Run, folder: RunFolder, used: str) -> None:
+    """Refuses to use a run of another recipe, and one that may have learned from the texts by which others are
     chosen or judged."""
     if run.recipe != "sentiment":
-        raise InputError(f"{run.path} cannot be blended", expected="runs of sentiment", got=f"one of {run.recipe}")
+        raise InputError(f"{run.path} cannot be {used}", expected="runs of sentiment", got=f"one of {run.recipe}")
     same = ("data", "valid_share", "test_share", "split_seed", "cleaning")
     theirs, ours = ({name: each[name] for name in same} for each in (run.config, folder.config))
     if theirs != ours or files.read_json(run.path / "data.json") != files.read_json(folder.path / "data.json"):

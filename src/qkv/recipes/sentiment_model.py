@@ -8,7 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float32, Int64
 from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
 
@@ -25,6 +25,12 @@ VOCABULARY, ENCODER = "vocabulary.json", "encoder"
 
 BLENDED = "blended"
 """Where a blend keeps the runs that it joins."""
+
+ADAPTED = "adapted"
+"""Where a run keeps how a network was trained before it was told labels."""
+
+TAUGHT = "taught.safetensors"
+"""Where a run that is not finished keeps the answers of its teacher."""
 
 BAG = "bag-of-words"
 _POSITIONS = 8192  # in a batch that is read without gradients
@@ -59,9 +65,16 @@ class Network:
         return [ids[: self.max_length] or [self.tokens.unk_id] for ids in self.tokens.encode_many(texts)]
 
     def batches(
-        self, texts: Sequence[str], labels: Sequence[int], positions: int, *, seed: int = 0, shuffle: bool = False
+        self,
+        texts: Sequence[str],
+        labels: Sequence[int] | Float32[np.ndarray, "texts classes"],
+        positions: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = False,
     ) -> TextBatches:
-        """Texts with the numbers of their labels, in batches of so many positions."""
+        """Texts with the numbers of their labels, or with the probabilities of all labels, in batches of so many
+        positions."""
         pad_id = self.tokens.pad_id
         return TextBatches(
             self.ids(texts), labels, tokens_per_batch=positions, seed=seed, pad_id=pad_id, shuffle=shuffle

@@ -125,6 +125,12 @@ def facts(run: Run) -> dict[str, str]:
             "speed": f"{result['texts_per_second']:,.0f} texts a second",
             "weights taken from": f"step {result['best_step']:,}, validation loss {result['valid_loss']:.4f}",
         }
+    if run.config["teacher"]:
+        found["teacher"] = f"{run.config['teacher']}, {run.config['teacher_share']:.0%} of what was learned"
+    if "adapted" in result:
+        read = result["adapted"]
+        took = f"{read['epochs']} epochs, {read['seconds']:,.0f} seconds"
+        found["read without labels"] = f"{took}; validation loss {read['valid_loss']:.4f} a hidden token"
     if len(result["weights"]) > 1:
         found["weights"] = ", ".join(f"{name} {weight:.2f}" for name, weight in result["weights"].items())
     if "coverage" in result:
