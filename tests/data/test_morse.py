@@ -38,3 +38,10 @@ def test_words_are_as_asked():
 def test_what_has_no_code_is_refused():
     with pytest.raises(InputError, match="'2' has no Morse code"):
         keyed("r2d3")
+
+
+def test_where_no_word_is_left_is_refused():
+    everything = list("abcdefghijklmnopqrstuvwxyz")
+    with pytest.raises(InputError, match="all words of 1 to 1 letters are to be judged by"):
+        morse(1, np.random.default_rng(0), letters=(1, 1), without=everything)
+    assert morse(1, np.random.default_rng(0), letters=(1, 1), without=everything[1:])[0].text == "a"

@@ -46,8 +46,10 @@ def test_parameters_by_hand():
     assert counts == {"encoder": 812_800, "lstm": 658_435, "attention": 517_035}
 
 
-def test_the_encoder_is_that_of_torch(batch):
-    model = AudioEncoder(SpeechConfig(**SIZES), mels=5).double().eval()
+@pytest.mark.parametrize(("kernel_size", "standardize"), [(3, False), (3, True), (7, False)])
+def test_the_encoder_is_that_of_torch(batch, kernel_size, standardize):
+    sizes = SpeechConfig(**SIZES, kernel_size=kernel_size, standardize=standardize)
+    model = AudioEncoder(sizes, mels=5).double().eval()
     layer = nn.TransformerEncoderLayer(
         14, 2, 17, dropout=0.0, activation="gelu", batch_first=True, norm_first=True, dtype=torch.float64
     )
@@ -60,8 +62,11 @@ def test_the_encoder_is_that_of_torch(batch):
     theirs.load_state_dict(state)
     for row, count in enumerate(batch.log_mel_mask.sum(dim=1).tolist()):
         frames = batch.log_mel[row : row + 1, :count].transpose(1, 2)
-        x = F.gelu(F.conv1d(frames, model.conv1.weight, model.conv1.bias, padding=1))
-        x = F.gelu(F.conv1d(x, model.conv2.weight, model.conv2.bias, stride=2, padding=1)).transpose(1, 2)
+        if standardize:
+            frames = (frames - frames.mean()) / frames.std(correction=0)
+        around = kernel_size // 2
+        x = F.gelu(F.conv1d(frames, model.conv1.weight, model.conv1.bias, padding=around))
+        x = F.gelu(F.conv1d(x, model.conv2.weight, model.conv2.bias, stride=2, padding=around)).transpose(1, 2)
         expected = theirs(x + model.positions.table[: x.shape[1]])
         ours, real = model(batch.log_mel, batch.log_mel_mask)
         half = -(-count // 2)
@@ -98,8 +103,9 @@ def test_a_state_follows_its_rows(batch, decoder):
 
 
 @DECODERS
-def test_padding_changes_nothing(batch, decoder):
-    model = model_of(decoder)
+@pytest.mark.parametrize("changes", [{}, {"standardize": True, "kernel_size": 5}])
+def test_padding_changes_nothing(batch, decoder, changes):
+    model = model_of(decoder, **changes)
     together = model(batch.log_mel, batch.log_mel_mask, batch.target[:, :-1])
     for row in range(3):
         frames, tokens = int(batch.log_mel_mask[row].sum()), int(batch.target_mask[row].sum()) - 1
@@ -207,3 +213,14 @@ def test_a_recording_longer_than_there_are_positions_is_refused(decoder):
     frames, real = torch.zeros(1, 23, 5).double(), torch.ones(1, 23, dtype=torch.bool)
     with pytest.raises(InputError, match="longer than there are positions"):
         model(frames, real, torch.tensor([[1]]))
+
+
+def test_sound_that_never_changes_stays_finite():
+    model = model_of("attention", standardize=True)
+    frames, real = torch.full((1, 9, 5), 0.7).double(), torch.ones(1, 9, dtype=torch.bool)
+    assert bool(model(frames, real, torch.tensor([[1]])).isfinite().all())
+
+
+def test_a_kernel_without_a_middle_is_refused():
+    with pytest.raises(ValueError, match="an odd kernel size; got 4"):
+        SpeechConfig(kernel_size=4)

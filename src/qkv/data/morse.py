@@ -75,10 +75,19 @@ def morse(
         letters: the least and the most letters of a word.
         without: words that are not to come.
 
+    Raises:
+        InputError: there is no other word.
+
     >>> all(2 <= len(recording.text) <= 5 for recording in morse(7, np.random.default_rng(0)))
     True
     """
     made, kept = [], set(without)
+    lengths = range(letters[0], letters[1] + 1)
+    if sum(len(word) in lengths for word in kept) >= sum(len(MORSE) ** length for length in lengths):
+        raise InputError(
+            f"all words of {letters[0]} to {letters[1]} letters are to be judged by: none is left to learn from",
+            expected="longer words",
+        )
     while len(made) < count:
         text = "".join(generator.choice(list(MORSE), generator.integers(letters[0], letters[1] + 1)))
         if text not in kept:

@@ -6,9 +6,10 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor, nn
 
+from qkv.errors import InputError
 from qkv.functional import padding_mask
 from qkv.functional.loss import linear_cross_entropy
 from qkv.models.search import Hypothesis, SearchOptions, search
@@ -43,6 +44,12 @@ class SpeechConfig(StreamConfig):
     """Hidden width of the feed-forward blocks."""
     encoder_layers: PositiveInt = 2
     """Transformer blocks above the two convolutions of the encoder."""
+    kernel_size: PositiveInt = 3
+    """Frames that each convolution sees at a time, an odd number: what they see together they need not find by
+    attention."""
+    standardize: bool = False
+    """Bring each recording to mean 0 and deviation 1 before the first convolution: sooner learned, where there are few
+    recordings."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """On embeddings and on the output of every block."""
     max_frames: PositiveInt = 3000
@@ -55,12 +62,19 @@ class SpeechConfig(StreamConfig):
     """The share of the training loss that asks the encoder alone for the text, in order (CTC): alignment is found
     sooner. 0 leaves it out."""
 
+    @field_validator("kernel_size")
+    @classmethod
+    def _centred(cls, size: int) -> int:
+        if size % 2 == 0:
+            raise InputError("a convolution needs a frame in its middle", expected="an odd kernel size", got=str(size))
+        return size
+
 
 class AudioEncoder(nn.Module):
     """Reads a log-mel spectrogram: two convolutions, the second of which halves its length, then Transformer blocks.
 
-    After Radford et al. (2023), section 2.2: convolutions of width 3 with GELU, sinusoidal positions, pre-norm blocks,
-    a last norm. Padding is silent: what stands in real places is as it would be without any.
+    After Radford et al. (2023), section 2.2: convolutions (there of width 3) with GELU, sinusoidal positions, pre-norm
+    blocks, a last norm. Padding is silent: what stands in real places is as it would be without any.
 
     >>> encoder = AudioEncoder(SpeechConfig(embed_dim=6, feedforward_dim=11), mels=5)
     >>> memory, real = encoder(torch.randn(1, 7, 5), torch.ones(1, 7, dtype=torch.bool))
@@ -71,8 +85,10 @@ class AudioEncoder(nn.Module):
     def __init__(self, config: SpeechConfig, mels: int = 80):
         super().__init__()
         width = config.embed_dim
-        self.conv1 = nn.Conv1d(mels, width, kernel_size=3, padding=1)
-        self.conv2 = nn.Conv1d(width, width, kernel_size=3, stride=2, padding=1)
+        self.standardize = config.standardize
+        size, around = config.kernel_size, config.kernel_size // 2
+        self.conv1 = nn.Conv1d(mels, width, size, padding=around)
+        self.conv2 = nn.Conv1d(width, width, size, stride=2, padding=around)
         for conv in (self.conv1, self.conv2):  # as loud as the positions that are added to them
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
         # Twice the room of the longest: padding, and a recording played slower, are longer.
@@ -89,7 +105,8 @@ class AudioEncoder(nn.Module):
         self, log_mel: Float[Tensor, "batch frames mels"], real: Bool[Tensor, "batch frames"]
     ) -> tuple[Float[Tensor, "batch half embed_dim"], Bool[Tensor, "batch half"]]:
         """One vector for every second frame, and which of them are real."""
-        x = F.gelu(self.conv1(_hushed(log_mel, real).transpose(1, 2)))
+        x = _standardized(log_mel, real) if self.standardize else log_mel
+        x = F.gelu(self.conv1(_hushed(x, real).transpose(1, 2)))
         x = F.gelu(self.conv2(_hushed(x.transpose(1, 2), real).transpose(1, 2)))
         half = real[:, ::2]
         x = self.dropout(self.positions(x.transpose(1, 2)))
@@ -310,3 +327,10 @@ def _embedding(symbols: int, width: int) -> nn.Embedding:
     nn.init.normal_(embedding.weight, std=0.02)
     nn.init.zeros_(embedding.weight[0].detach())
     return embedding
+
+
+def _standardized(x: Float[Tensor, "batch frames mels"], real: Bool[Tensor, "batch frames"]) -> Tensor:
+    """Each recording with mean 0 and deviation 1 over its real frames; what never changes becomes 0."""
+    share = real[..., None].to(x.dtype) / (real.sum(dim=1) * x.shape[2])[:, None, None]
+    x = x - (share * x).sum(dim=(1, 2), keepdim=True)
+    return x * (share * x.square()).sum(dim=(1, 2), keepdim=True).clamp_min(1e-8).rsqrt()

@@ -86,14 +86,14 @@ PRESETS: Mapping[str, Json] = {
         "features": _MORSE,
         "variation": {"speed": 0.0, "time_masks": 0, "mel_masks": 0},
         "network": {
-            # Heads enough to look at each of the signs of a letter, which differ in their order alone.
-            "embed_dim": 96, "num_heads": 8, "feedforward_dim": 192, "encoder_layers": 3, "dropout": 0.05,
-            "max_length": 20, "ctc_share": 0.5,
+            # Two convolutions together see 43 frames, a letter and its neighbours.
+            "embed_dim": 96, "num_heads": 4, "feedforward_dim": 192, "encoder_layers": 1, "kernel_size": 15,
+            "standardize": True, "dropout": 0.05, "max_length": 20, "ctc_share": 0.5,
         },
-        "batch_size": 64,
-        "sequences": 3200,
-        "growth": 45,
-        "fit": {"epochs": 70, "learning_rate": 1e-3, "warmup_steps": 100, "patience": 70},
+        "batch_size": 16,
+        "sequences": 1600,
+        "growth": 8,
+        "fit": {"epochs": 20, "learning_rate": 2e-3, "warmup_steps": 50, "patience": 20},
     },
     "digits": {
         "features": _DIGITS,
