@@ -259,6 +259,11 @@ def test_texts_are_read_before_their_labels_are_told(qkv_cli, table, encoder, tm
     told = [one for one in RunFolder.open(whole.path / "adapted").read().history if one["part"] == "valid"]
     assert len(told) == 2
     assert adapted["valid_loss"] == min(one["loss"] for one in told)
+    assert {one.name for one in (whole.path / "adapted").iterdir()} == {
+        "config.json",
+        "environment.json",
+        "metrics.jsonl",
+    }
     assert "read without labels" in (whole.path / "report.html").read_text(encoding="utf-8")
     stops = iter([adapted["steps"] - 1, 5])  # the first while it reads, the second while it is told labels
     at_step = next(stops)

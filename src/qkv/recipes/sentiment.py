@@ -45,6 +45,7 @@ from qkv.recipes.sentiment_model import (
     Classifier,
     Network,
     Reader,
+    forget_beginnings,
     keep_encoder,
     keep_run,
     pool_weights,
@@ -148,7 +149,7 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
     files.write_text(folder.path / "report.html", page)
     folder.write_result(result)
     folder.drop_state()
-    (folder.path / TAUGHT).unlink(missing_ok=True)
+    forget_beginnings(folder.path)
 
 
 def _build(

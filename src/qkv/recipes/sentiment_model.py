@@ -17,7 +17,7 @@ from qkv.data import TextBatches, Vocabulary
 from qkv.models import BertClassifier, BertTokens, LSTMClassifier, TransformerClassifier
 from qkv.models.bert import CONFIG, TOKENS
 from qkv.trace import record
-from qkv.train import autocast
+from qkv.train import RunFolder, autocast
 from qkv.types import AttentionMap
 
 VOCABULARY, ENCODER = "vocabulary.json", "encoder"
@@ -186,6 +186,15 @@ def keep_run(finished: Path, folder: Path) -> None:
     """Keeps a copy of a finished run: what it answers by, without how it came about."""
     leave = shutil.ignore_patterns("state", "metrics.jsonl", "report.html")
     shutil.copytree(finished, folder, ignore=leave, dirs_exist_ok=True)
+
+
+def forget_beginnings(folder: Path) -> None:
+    """Removes what a finished run needs no longer: its teacher's answers, and the weights that it went on from."""
+    (folder / TAUGHT).unlink(missing_ok=True)
+    if (folder / ADAPTED).is_dir():
+        adapted = RunFolder.open(folder / ADAPTED)
+        adapted.drop_state()
+        adapted.drop_weights()
 
 
 def tokens_in(folder: Path) -> Vocabulary | BertTokens:

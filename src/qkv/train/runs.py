@@ -28,6 +28,8 @@ from qkv import files
 from qkv.errors import DataError, InputError, RunError
 from qkv.types import Json, Run
 
+WEIGHTS = "weights.safetensors"
+
 FORMAT = 1
 """The version of the layout; a folder of a newer one is refused, not guessed at."""
 
@@ -163,10 +165,10 @@ class RunFolder:
     # -- what training leaves ----------------------------------------------------------------------------------------
 
     def save_weights(self, weights: dict[str, Tensor]) -> None:
-        files.write_tensors(self.path / "weights.safetensors", weights)
+        files.write_tensors(self.path / WEIGHTS, weights)
 
     def load_weights(self) -> dict[str, Tensor]:
-        return files.read_tensors(self.path / "weights.safetensors")
+        return files.read_tensors(self.path / WEIGHTS)
 
     def discard(self) -> None:
         """Removes the folder, unless training has left something in it that `resume` could go on from."""
@@ -176,6 +178,10 @@ class RunFolder:
     def drop_state(self) -> None:
         """Forgets what `resume` would need: the run is finished."""
         shutil.rmtree(self.state, ignore_errors=True)
+
+    def drop_weights(self) -> None:
+        """Forgets the weights."""
+        (self.path / WEIGHTS).unlink(missing_ok=True)
 
     def write_result(self, result: Json) -> None:
         files.write_json(self.path / "result.json", result)
