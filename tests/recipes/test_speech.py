@@ -54,6 +54,10 @@ def test_what_a_run_leaves(runs):
         page = (run.path / "report.html").read_text(encoding="utf-8")
         for words in ("What it listened to", "Damerau-Levenshtein", "rank correlation", f"--model {name}"):
             assert words in page
+        # Words of one letter or two: measures can differ inside them alone.
+        assert run.result["unit"] == "characters"
+        assert "Similarities are on characters." in page
+        assert all(len(set(one["similarities"].values())) > 1 for one in run.result["disputed"])
         assert set(run.result["baselines"]) == {
             "always the same transcript", "the transcript of what sounds most alike"
         }  # fmt: skip

@@ -44,10 +44,10 @@ def report(run: Run, shown: Heard, command: str) -> str:
         correlations(result["rank_correlations"]),
     ]
     if result["disputed"]:
-        blocks += [Heading("Where measures disagree most", 3), transcripts(result["disputed"][:_SHOWN])]
+        blocks += [Heading("Where measures disagree most", 3), transcripts(result["disputed"][:_SHOWN], result["unit"])]
     blocks += [
         Heading("Ten transcripts"),
-        transcripts(result["examples"][:_SHOWN]),
+        transcripts(result["examples"][:_SHOWN], result["unit"]),
         Heading("What was trained on what"),
         Facts(facts(run)),
         Preformatted(command),
@@ -106,15 +106,15 @@ def correlations(found: Mapping[str, Mapping[str, float | None]]) -> Table:
     )
 
 
-def transcripts(some: Sequence[Mapping[str, Any]]) -> Table:
-    """What was said, what was understood, and how alike they are on words."""
+def transcripts(some: Sequence[Mapping[str, Any]], unit: str) -> Table:
+    """What was said, what was understood, and how alike they are on words or on characters."""
     return Table(
         ["said", "understood", *_MEASURES.values()],
         [
-            [one["reference"], one["text"], *(one["similarities"][f"{measure}_words"] for measure in _MEASURES)]
+            [one["reference"], one["text"], *(one["similarities"][f"{measure}_{unit}"] for measure in _MEASURES)]
             for one in some
         ],
-        caption="Similarities are on words.",
+        caption=f"Similarities are on {unit}.",
     )
 
 
