@@ -11,7 +11,6 @@ import soundfile
 import torch
 from jaxtyping import Float32
 from pydantic import PositiveInt
-from scipy.signal import resample_poly
 from torch import Tensor
 
 from qkv.errors import DataError, InputError
@@ -113,6 +112,8 @@ def resample(waveform: Waveform, from_rate: int, to_rate: int) -> Waveform:
     if from_rate == to_rate:
         return waveform
     common = gcd(from_rate, to_rate)
+    from scipy.signal import resample_poly  # half a second, which most commands have no use for
+
     return resample_poly(waveform, to_rate // common, from_rate // common).astype(np.float32)
 
 

@@ -86,7 +86,7 @@ PRESETS: Mapping[str, Json] = {
         "features": _MORSE,
         "variation": {"speed": 0.0, "time_masks": 0, "mel_masks": 0},
         "network": {
-            # Two convolutions together see 43 frames, a letter and its neighbours.
+            # Two convolutions together see 29 frames, a letter and its neighbours.
             "embed_dim": 96, "num_heads": 4, "feedforward_dim": 192, "encoder_layers": 1, "kernel_size": 15,
             "standardize": True, "dropout": 0.05, "max_length": 20, "ctc_share": 0.5,
         },
