@@ -242,11 +242,10 @@ class BertTokens:
         Raises:
             InputError: there is none.
         """
-        found = [self._tokenizer.token_to_id(mask) for mask in ("[MASK]", "<mask>")]
-        known = [mask for mask in found if mask is not None]
-        if not known:
-            raise InputError("the encoder has no token for a hidden one", expected="[MASK] or <mask>")
-        return known[0]
+        for mask in ("[MASK]", "<mask>"):
+            if (found := self._tokenizer.token_to_id(mask)) is not None:
+                return found
+        raise InputError("the encoder has no token for a hidden one", expected="[MASK] or <mask>")
 
     @property
     def mark_ids(self) -> tuple[int, ...]:

@@ -94,5 +94,6 @@ class MaskedText(nn.Module):
 
 def _width(model: TextModel) -> int:
     """How many numbers the network tells of a token."""
+    ids = torch.zeros(1, 1, dtype=torch.long, device=model.embedding.weight.device)
     with torch.no_grad():
-        return model.states(torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1, dtype=torch.bool)).shape[-1]
+        return model.states(ids, torch.ones_like(ids, dtype=torch.bool)).shape[-1]

@@ -252,9 +252,8 @@ def _taught(
         run = RunFolder.open(Path(teacher)).finished()
         _require_fit(run, folder, "learned from")
         reporter.say(f"asking {teacher} for its answers to the {len(texts):,} texts to train on")
-        files.write_tensors(
-            path, {"answers": torch.from_numpy(_answers(str(run.path.resolve()), tuple(texts))).float()}
-        )
+        asked = _answers(str(run.path.resolve()), tuple(texts))
+        files.write_tensors(path, {"answers": torch.from_numpy(asked).float()})
     answers = files.read_tensors(path)["answers"].numpy()
     labels = np.eye(answers.shape[1], dtype=np.float32)[targets]
     return np.float32(share) * answers + np.float32(1 - share) * labels
