@@ -12,6 +12,7 @@ from pathlib import Path
 from subprocess import PIPE
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
 import zstandard
@@ -272,6 +273,26 @@ def test_damaged_tensors(tmp_path, keep: int):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(DataError, match=r"a\.safetensors: not a safetensors file, or a damaged one"):
         files.read_tensors(path)
+
+
+def test_arrays(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, one=np.arange(3), two=np.ones(2))
+    with files.open_arrays(path) as arrays:
+        assert list(arrays) == ["one", "two"]
+        np.testing.assert_array_equal(arrays["one"], [0, 1, 2])
+    whole = path.read_bytes()
+    np.savez(path, one=np.array([None]))
+    pickled = path.read_bytes()
+    np.save(tmp_path / "b.npy", np.ones(2))
+    for content in (whole[:100], (tmp_path / "b.npy").read_bytes(), pickled):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="not an npz file of plain arrays"), files.open_arrays(path) as arrays:
+            dict(arrays)
+    for at in range(0, len(whole), 7):  # damage that may go unseen, but says nothing else
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        with contextlib.suppress(DataError), files.open_arrays(path) as arrays:
+            dict(arrays)
 
 
 def test_pickles_are_not_read(tmp_path):

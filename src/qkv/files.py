@@ -12,11 +12,14 @@ import json
 import os
 import secrets
 import shutil
+import struct
+import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import zstandard
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -188,6 +191,21 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except SafetensorError as error:
         raise DataError(f"not a safetensors file, or a damaged one ({error})", path=path) from error
+
+
+@contextlib.contextmanager
+def open_arrays(path: str | Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """Opens an npz file; each array is read when it is asked for."""
+    path = require_file(path)
+    try:
+        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
+            yield arrays
+    except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error) as error:
+        if isinstance(error, QkvError):
+            raise
+        raise DataError(
+            f"not an npz file of plain arrays, or a damaged one ({error})", hint="fetch or make it again", path=path
+        ) from error
 
 
 @contextlib.contextmanager

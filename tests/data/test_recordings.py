@@ -118,6 +118,28 @@ def test_a_damaged_recording_is_left_out_and_said(tmp_path):
         read_recordings(tmp_path, FEATURES)
 
 
+def test_archives_that_cannot_be_unpacked_are_refused(tmp_path):
+    tone(tmp_path / "a.wav")
+    path = tmp_path / "recordings.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.write(tmp_path / "a.wav", "a.wav")
+        archive.writestr("list.tsv", "a.wav\tone\n")
+    whole = path.read_bytes()
+    for damaged, message in {
+        whole.replace(b"\tone", b"\ttwo"): r"list.tsv: damaged in the archive \(Bad CRC-32.*fetch it again",
+        whole.replace(b"RIFF", b"RAFF"): r"a.wav: damaged in the archive",
+        whole[:-30]: r"recordings.zip: not a folder, a zip archive or a manifest",
+        # The lowest bit of the flags, 6 bytes into a local header and 8 into that of the directory: encrypted.
+        whole.replace(b"PK\3\4\x14\0\0", b"PK\3\4\x14\0\1").replace(b"PK\1\2\x14\3\x14\0\0", b"PK\1\2\x14\3\x14\0\1"): (
+            r"list.tsv: cannot be unpacked \(.*encrypted.*Try: unpack it first"
+        ),
+    }.items():
+        assert damaged != whole
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=message):
+            read_recordings(path, FEATURES)
+
+
 def test_recordings_without_transcripts(tmp_path):
     tone(tmp_path / "b.wav")
     tone(tmp_path / "a.ogg", rate=44_100)
@@ -146,6 +168,35 @@ def test_features_by_hand(tmp_path):
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04")
     with pytest.raises(DataError, match=r"broken.npz: not an npz file"):
         read_recordings(tmp_path / "broken.npz", FEATURES)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"normalized": ["a"]},
+        {"ids": ["a"]},
+        {"max_log10": np.float32([1.5])},
+        {"mel": np.zeros(3, np.uint8)},
+        {"mel": np.zeros((3, 2))},
+        {"offsets": [0, 2, 1]},
+        {"offsets": [0, 1, 4]},
+        {"offsets": [0.0, 1.5, 3.0]},
+        {"offsets": [0], "normalized": np.array([], dtype=str), "max_log10": np.float32([])},
+    ],
+)
+def test_features_that_do_not_fit_each_other_are_refused(tmp_path, wrong: dict):
+    arrays = {"mel": np.zeros((3, 2), np.uint8), "offsets": [0, 1, 3], "max_log10": np.float32([0, 0])}
+    np.savez(tmp_path / "some.npz", **arrays | {"normalized": ["a", "b"]} | wrong)
+    with pytest.raises(DataError, match="arrays that do not fit each other"):
+        read_recordings(tmp_path / "some.npz", FEATURES)
+
+
+def test_features_that_are_not_numbers_are_refused(tmp_path):
+    np.savez(
+        tmp_path / "some.npz", mel=np.zeros((1, 2), np.uint8), offsets=[0, 1], max_log10=[np.nan], normalized=["a"]
+    )
+    with pytest.raises(DataError, match="max_log10 holds NaN"):
+        read_recordings(tmp_path / "some.npz", FEATURES)
 
 
 def test_features_made_of_the_recordings_are_those_stored(shared_data):

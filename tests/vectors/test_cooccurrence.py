@@ -143,10 +143,10 @@ def test_damaged_files_are_refused(tmp_path):
     count_cooccurrence(["a b c"], min_count=1).save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match="not a file of counts"):
+    with pytest.raises(DataError, match="not an npz file of plain arrays"):
         Cooccurrence.load(path)
     path.write_bytes(b"text")
-    with pytest.raises(DataError, match="not a file of counts"):
+    with pytest.raises(DataError, match="not an npz file of plain arrays"):
         Cooccurrence.load(path)
     with pytest.raises(DataError, match="no such file"):
         Cooccurrence.load(tmp_path / "nowhere.npz")

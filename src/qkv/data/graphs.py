@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from qkv.errors import DataError, InputError
-from qkv.files import open_bytes, read_text_lines, require_file
+from qkv.files import open_arrays, open_bytes, read_text_lines, require_file
 
 MAX_NODES = 50_000_000
 """A file that numbers its nodes further is refused: every number up to the largest is a node."""
@@ -340,12 +340,14 @@ def read_masks(path: str | Path, nodes: int) -> Mapping[str, np.ndarray]:
     Raises:
         DataError: an npz file without them, or of another number of nodes.
     """
-    path = require_file(path)
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            masks = {part: arrays[f"geomgcn_{part}_mask"] for part in ("train", "val", "test")}
-    except (ValueError, OSError, EOFError, KeyError) as error:
-        raise DataError(f"not the masks of Geom-GCN ({error})", expected="geomgcn_train_mask", path=path) from error
+    path = Path(path)
+    names = {part: f"geomgcn_{part}_mask" for part in ("train", "val", "test")}
+    with open_arrays(path) as arrays:
+        if not set(names.values()) <= set(arrays):
+            raise DataError(
+                "not the masks of Geom-GCN", expected=", ".join(names.values()), got=", ".join(arrays), path=path
+            )
+        masks = {part: arrays[name] for part, name in names.items()}
     for part, mask in masks.items():
         if mask.ndim != 2 or mask.shape[1] != nodes or mask.dtype != bool:
             raise DataError(

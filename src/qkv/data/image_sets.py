@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Int64, UInt8
 
-from qkv.data.images import PARTS, Images, not_grey, npz_arrays, raw_parts, read_idx
+from qkv.data.images import PARTS, Images, not_grey, raw_parts, read_idx
 from qkv.errors import DataError, InputError
+from qkv.files import open_arrays
 
 LUMA = (0.299, 0.587, 0.114)
 """How bright red, green and blue are beside each other (ITU-R BT.601)."""
@@ -168,7 +169,8 @@ def read_pictures(path: str | Path, fitting: Fitting) -> tuple[list[str], UInt8[
         paths = _pictures_in(path, fitting.say, deep=True)
         return [str(one.relative_to(path)) for one in paths], _stacked(paths, fitting)
     if path.suffix == ".npz":
-        arrays = npz_arrays(path)
+        with open_arrays(path) as file:
+            arrays = dict(file)
         name = next((name for name in ("images", "test_images", "val_images", "train_images") if name in arrays), None)
         if name is None:
             raise DataError("no images in this npz file", expected="images", got=", ".join(arrays), path=path)

@@ -3,7 +3,6 @@
 import math
 import struct
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from jaxtyping import Int64, UInt8
 from sklearn.datasets import load_digits
 
 from qkv.errors import DataError
-from qkv.files import open_bytes, require_file
+from qkv.files import open_arrays, open_bytes, require_file
 
 PARTS = ("train", "valid", "test")
 _NPZ = {
@@ -119,21 +118,9 @@ def _checked(pixels: np.ndarray, labels: np.ndarray, path: Path) -> Raw:
     return pixels, labels.reshape(-1).astype(np.int64)
 
 
-def npz_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file.
-
-    Raises:
-        DataError: it is none, is damaged, or holds objects.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:  # objects, or damaged
-        raise DataError(f"not an npz file of plain arrays ({error})", path=path) from error
-
-
 def _npz(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    arrays: Mapping[str, np.ndarray] = npz_arrays(path)
+    with open_arrays(path) as file:
+        arrays = dict(file)
     found = {
         part: (arrays[images], arrays[labels])
         for part, pairs in _NPZ.items()

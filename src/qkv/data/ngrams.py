@@ -1,6 +1,5 @@
 """n-grams of words as numbers: in parts for training, validation and test from npz files, and in batches."""
 
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from jaxtyping import Int64
 
 from qkv.errors import DataError, InputError
-from qkv.files import require_file
+from qkv.files import open_arrays
 from qkv.types import NGramBatch
 
 PARTS = ("train", "valid", "test")
@@ -35,12 +34,9 @@ def read_ngrams(path: str | Path) -> NGrams:
     Raises:
         DataError: no such file or a damaged one, arrays that are absent or do not fit, numbers without a word.
     """
-    path = require_file(path)
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:  # objects, damaged, one array
-        raise DataError(f"not an npz file of plain arrays ({error})", path=path) from error
+    path = Path(path)
+    with open_arrays(path) as arrays:
+        found = dict(arrays)
     absent = [name for name in ("vocab", "train_inputs", "valid_inputs") if name not in found]
     if absent:
         raise DataError(f"no {absent[0]} in this npz file", got=", ".join(found) or "nothing", path=path)

@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from jaxtyping import Float32
 
 from qkv.data.audio import Audio, FeatureConfig, Waveform, at_rate, decode_audio, read_audio
 from qkv.errors import DataError, InputError, unknown_name
-from qkv.files import read_text_lines, require_file
+from qkv.files import open_arrays, read_text_lines, require_file
 
 LogMel = Float32[np.ndarray, "frames mels"]
 
@@ -83,7 +84,7 @@ def read_recordings(
     path = Path(path)
     if path.suffix == ".npz":
         return _read_features(path)
-    if path.is_file() and not zipfile.is_zipfile(path):
+    if path.is_file() and path.suffix != ".zip" and not zipfile.is_zipfile(path):
         transcripts, path = path, path.parent
     with _Store.open(path) as store:
         rows = _transcribed(store, None if transcripts is None else Path(transcripts))
@@ -146,20 +147,27 @@ class _Store:
     def audio(self, name: str, max_seconds: int | float) -> Audio:
         if self._archive is None:
             return read_audio(self.where(name), max_seconds=max_seconds)
-        try:
-            return decode_audio(self._archive.read(name), self.where(name), max_seconds=max_seconds)
-        except zipfile.BadZipFile as error:
-            raise DataError(f"damaged in the archive ({error})", path=self.where(name)) from error
+        return decode_audio(self._unpacked(self._archive, name), self.where(name), max_seconds=max_seconds)
 
     def lines(self, name: str) -> Iterator[tuple[int, str]]:
         if self._archive is None:
             yield from read_text_lines(self.where(name))
             return
-        for number, line in enumerate(self._archive.read(name).split(b"\n"), start=1):
+        for number, line in enumerate(self._unpacked(self._archive, name).split(b"\n"), start=1):
             try:
                 yield number, line.rstrip(b"\r").decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 raise DataError("not text", expected="UTF-8", path=self.where(name), line=number) from error
+
+    def _unpacked(self, archive: zipfile.ZipFile, name: str) -> bytes:
+        try:
+            return archive.read(name)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise DataError(
+                f"damaged in the archive ({error})", hint="fetch it again", path=self.where(name)
+            ) from error
+        except RuntimeError as error:  # encrypted, or packed in a way that Python does not know
+            raise DataError(f"cannot be unpacked ({error})", hint="unpack it first", path=self.where(name)) from error
 
 
 def _transcribed(store: _Store, transcripts: Path | None) -> Iterator[_Row]:
@@ -285,15 +293,29 @@ def _read_all(store: _Store, rows: Iterable[_Row], config: FeatureConfig, max_se
 def _read_features(path: Path) -> RecordingFolder:
     """Log-mel features end to end with their transcripts: `mel` in bytes, 255 for the loudest, 0 for 8 powers of ten
     below it."""
-    try:
-        with require_file(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            missing = [name for name in _FEATURES if name not in arrays]
-            if missing:
-                raise DataError("not log-mel features", expected=", ".join(_FEATURES), got=", ".join(arrays), path=path)
-            mel, offsets, loudest, texts = (arrays[name] for name in _FEATURES)
-            ids = arrays["ids"] if "ids" in arrays else np.arange(len(texts)).astype(str)
-    except (ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"not an npz file, or a damaged one ({error})", path=path) from error
+    with open_arrays(path) as arrays:
+        if any(name not in arrays for name in _FEATURES):
+            raise DataError("not log-mel features", expected=", ".join(_FEATURES), got=", ".join(arrays), path=path)
+        mel, offsets, loudest, texts = (arrays[name] for name in _FEATURES)
+        ids = arrays["ids"] if "ids" in arrays else np.arange(len(texts)).astype(str)
+    count = offsets.size - 1
+    fits = [
+        mel.ndim == 2 and mel.dtype == np.uint8,
+        offsets.ndim == 1 and offsets.dtype.kind in "iu" and count > 0,
+        all(each.shape == (count,) for each in (loudest, texts, ids)) and loudest.dtype.kind == "f",
+    ]
+    edges = offsets.astype(np.int64) if all(fits) else np.zeros(1)
+    if not all(fits) or edges[0] != 0 or edges[-1] != len(mel) or (np.diff(edges) < 1).any():
+        told = {"mel": mel, "offsets": offsets, "max_log10": loudest, "normalized": texts, "ids": ids}
+        raise DataError(
+            "arrays that do not fit each other",
+            expected="mel in bytes, (frames, mels); offsets rising from 0 to the number of frames; one max_log10, text "
+            "and id for each recording",
+            got=", ".join(f"{name} {array.dtype} {array.shape}" for name, array in told.items()),
+            path=path,
+        )
+    if not np.isfinite(loudest).all():
+        raise DataError("max_log10 holds NaN or infinity", path=path)
     log = [
         top - 8 + mel[start:end].astype(np.float32) * np.float32(8 / 255)
         for start, end, top in zip(offsets[:-1], offsets[1:], loudest, strict=True)

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -24,7 +23,7 @@ from scipy.sparse import coo_array, csr_array
 
 from qkv.compiled import compiled
 from qkv.errors import DataError, InputError, InputTypeError, unknown_name
-from qkv.files import atomic, require_file
+from qkv.files import atomic, open_arrays
 from qkv.vectors._threads import in_threads
 from qkv.vectors.corpus import BREAK, Corpus, Reading, Spool, Texts, read_corpus
 
@@ -159,12 +158,12 @@ class Cooccurrence:
         Raises:
             DataError: it is no such file, or a damaged one.
         """
-        path = require_file(path)
+        path = Path(path)
+        with open_arrays(path) as arrays:
+            found = dict(arrays)
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                found = {name: arrays[name] for name in arrays.files}
             return cls._from_arrays(found, path)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(
@@ -368,9 +367,9 @@ class _Matrix:
             with atomic(path) as temporary, temporary.open("wb") as file:
                 np.savez(file, lengths=made.lengths, indices=made.indices, values=made.values)
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            with open_arrays(path) as arrays:
                 return [_Rows(*(arrays[name] for name in _Rows._fields))]
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (DataError, KeyError) as error:
             raise DataError("a damaged part of a count", hint="remove it and count again", path=path) from error
 
     def _fingerprint(self) -> str:

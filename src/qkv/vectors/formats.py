@@ -67,19 +67,14 @@ def read(path: str | Path, words: Collection[str] | None = None) -> Content:
 
 
 def _read_npz(path: Path) -> Content:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            name = "matrix" if "matrix" in archive else "vectors"
-            if "words" not in archive or name not in archive:
-                raise DataError(
-                    "not an npz of word vectors", expected="words and matrix", got=", ".join(archive), path=path
-                )
-            words, mapped = archive["words"], _mapped(path, f"{name}.npy")
-            matrix = archive[name].astype(np.float32, copy=False) if mapped is None else mapped
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, struct.error) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"not an npz file, or a damaged one ({error})", hint="fetch it again", path=path) from error
+    with files.open_arrays(path) as archive:
+        name = "matrix" if "matrix" in archive else "vectors"
+        if "words" not in archive or name not in archive:
+            raise DataError(
+                "not an npz of word vectors", expected="words and matrix", got=", ".join(archive), path=path
+            )
+        words, mapped = archive["words"], _mapped(path, f"{name}.npy")
+        matrix = archive[name].astype(np.float32, copy=False) if mapped is None else mapped
     if words.dtype != np.uint8:  # of somebody else's making
         return [str(word) for word in words], matrix
     try:
