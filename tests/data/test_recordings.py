@@ -159,7 +159,9 @@ def test_features_by_hand(tmp_path):
     np.savez(
         tmp_path / "some.npz", mel=mel, offsets=[0, 1, 3], max_log10=np.float32([1.5, 0.5]), normalized=["a", "b c"]
     )
-    first, second = read_recordings(tmp_path / "some.npz", FEATURES).recordings
+    with pytest.raises(DataError, match=r"another width.*Expected 80 mel filters; got 2. Try: --features.mels 2"):
+        read_recordings(tmp_path / "some.npz", FEATURES)
+    first, second = read_recordings(tmp_path / "some.npz", FeatureConfig(mels=2)).recordings
     np.testing.assert_allclose(first.sound, [[-0.625, 1.375]], atol=1e-6)
     assert (second.text, second.sound.shape, second.sound.dtype) == ("b c", (2, 2), np.float32)
     np.savez(tmp_path / "other.npz", mel=mel)
@@ -196,7 +198,7 @@ def test_features_that_are_not_numbers_are_refused(tmp_path):
         tmp_path / "some.npz", mel=np.zeros((1, 2), np.uint8), offsets=[0, 1], max_log10=[np.nan], normalized=["a"]
     )
     with pytest.raises(DataError, match="max_log10 holds NaN"):
-        read_recordings(tmp_path / "some.npz", FEATURES)
+        read_recordings(tmp_path / "some.npz", FeatureConfig(mels=2))
 
 
 def test_features_made_of_the_recordings_are_those_stored(shared_data):

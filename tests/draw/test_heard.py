@@ -26,6 +26,20 @@ def test_a_token_stands_where_its_attention_is():
     assert ">1.5<" in figure
 
 
+def test_attention_far_away_does_not_move_a_token():
+    # 0.6 in the first of four places: half of all lies 0.5 / 0.6 of a place in, of two seconds 0.42.
+    figure = heard_svg(torch.rand(8, 5), cross(torch.tensor([[[0.6, 0.0, 0.0, 0.4]]]), "a"), seconds=2.0)
+    assert "<desc>a at 0.42 s</desc>" in figure
+
+
+def test_tokens_at_one_place_stand_on_lines_of_their_own():
+    for tokens, lines in (("abc", 3), ("abcdefgh", 4)):
+        weights = torch.tensor([1.0, 0.0]).expand(1, len(tokens), 2)
+        figure = heard_svg(torch.rand(8, 5), cross(weights, tokens), seconds=2.0)
+        tops = re.findall(r'<text x="[\d.]+" y="([-\d.]+)"[^>]*text-anchor="middle"[^>]*>[a-h]<', figure)
+        assert (len(tops), len(set(tops))) == (len(tokens), lines)
+
+
 def test_heads_are_averaged_and_a_png_is_drawn():
     weights = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
     assert "a at 0.50 s" in heard_svg(torch.rand(4, 3), cross(weights, "a"), seconds=1.0)

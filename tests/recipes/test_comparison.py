@@ -40,6 +40,18 @@ def test_a_baseline_that_is_a_group_too_is_told_once():
     assert [row[0] for row in table.rows] == ["rnn", "copy"]
 
 
+def test_other_data_has_rows_of_its_own():
+    runs = [
+        Run(Path(str(seed)), "speech", {}, seed, [], {"metrics": {"loss": 1.0}, "elsewhere": {"theo": {"loss": loss}}})
+        for seed, loss in ((0, 2.0), (1, 4.0))
+    ]
+    # 2 and 4: mean 3, deviation sqrt(2), so 12.706 sqrt(2 / 2).
+    assert [list(row) for row in pages.table(compare(runs)).rows] == [
+        ["speech", 2, "1.0000 ± 0.0000"],
+        ["speech, on theo", 2, "3.0000 ± 12.7062"],
+    ]
+
+
 def test_what_is_written(two, tmp_path):
     paths = pages.write(two, tmp_path / "new")
     assert {path.name for path in paths} == {

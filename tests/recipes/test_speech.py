@@ -115,6 +115,17 @@ def test_recordings_with_transcripts_are_trained_on(recordings, tmp_path):
         speech.show(run, "nowhere.wav")
 
 
+def test_a_speaker_never_heard_is_judged_apart(tmp_path):
+    for i, one in enumerate(morse(48, np.random.default_rng(3), letters=(1, 1), sample_rate=RATE)):
+        soundfile.write(tmp_path / f"{i % 2}_{('anna', 'otto')[i % 4 // 2]}_{i // 4}.wav", one.sound, RATE)
+    asked = {"data": str(tmp_path), "test_speaker": "otto", "digits": (1, 2)}
+    run = base.run(speech, "speech", asked, seed=0, out=tmp_path / "run", preset="tiny", reporter=Reporter())
+    assert run.result["elsewhere"].keys() == {"otto"}
+    assert run.result["elsewhere"]["otto"].keys() == run.metrics.keys()
+    assert run.result["elsewhere"]["otto"] != run.metrics
+    assert "attention, on otto" in (run.path / "report.html").read_text(encoding="utf-8")
+
+
 def test_what_is_too_long_for_the_model_is_left_out_or_refused(recordings, runs, tmp_path):
     said: list[str] = []
     chosen = {"data": str(recordings), "network": {"max_frames": 48}}

@@ -11,9 +11,9 @@ from qkv.train import (
     jaccard_similarity,
     transcript_scores,
 )
-from qkv.train.transcription import MEASURES
+from qkv.train.transcription import SIMILARITIES
 
-EVERY = pytest.mark.parametrize("measure", list(MEASURES.values()), ids=list(MEASURES))
+EVERY = pytest.mark.parametrize("measure", list(SIMILARITIES.values()), ids=list(SIMILARITIES))
 TEXTS = st.text("abc ", max_size=11)
 
 
@@ -48,7 +48,7 @@ def test_of_nothing(measure):
 
 @given(TEXTS, TEXTS)
 def test_measures_are_shares_and_the_same_both_ways(a, b):
-    for name, measure in MEASURES.items():
+    for name, measure in SIMILARITIES.items():
         similarity = measure(a, b)
         assert 0 <= similarity <= 1 + 1e-12
         assert similarity == pytest.approx(measure(b, a), abs=1e-12), name

@@ -228,7 +228,10 @@ def test_npz_files_that_are_none(tmp_path):
             {"words": np.array(WORDS), "m": MATRIX},
             r"not an npz of word vectors\. Expected words and matrix; got words, m",
         ),
-        ({"words": np.array(WORDS, dtype=object), "matrix": MATRIX}, "not an npz file of plain arrays, or a damaged one"),
+        (
+            {"words": np.array(WORDS, dtype=object), "matrix": MATRIX},
+            "not an npz file of plain arrays, or a damaged one",
+        ),
         ({"words": np.frombuffer(b"\xff\n" * 3, np.uint8), "matrix": MATRIX}, "words that are not UTF-8"),
     ]
     for arrays, message in cases:

@@ -83,7 +83,7 @@ def read_recordings(
     """
     path = Path(path)
     if path.suffix == ".npz":
-        return _read_features(path)
+        return _read_features(path, config)
     if path.is_file() and path.suffix != ".zip" and not zipfile.is_zipfile(path):
         transcripts, path = path, path.parent
     with _Store.open(path) as store:
@@ -290,7 +290,7 @@ def _read_all(store: _Store, rows: Iterable[_Row], config: FeatureConfig, max_se
     return RecordingFolder(recordings, notes)
 
 
-def _read_features(path: Path) -> RecordingFolder:
+def _read_features(path: Path, config: FeatureConfig) -> RecordingFolder:
     """Log-mel features end to end with their transcripts: `mel` in bytes, 255 for the loudest, 0 for 8 powers of ten
     below it."""
     with open_arrays(path) as arrays:
@@ -312,6 +312,14 @@ def _read_features(path: Path) -> RecordingFolder:
             expected="mel in bytes, (frames, mels); offsets rising from 0 to the number of frames; one max_log10, text "
             "and id for each recording",
             got=", ".join(f"{name} {array.dtype} {array.shape}" for name, array in told.items()),
+            path=path,
+        )
+    if mel.shape[1] != config.mels:
+        raise DataError(
+            "features of another width than asked for",
+            expected=f"{config.mels} mel filters",
+            got=str(mel.shape[1]),
+            hint=f"--features.mels {mel.shape[1]}, for a model that is trained on them",
             path=path,
         )
     if not np.isfinite(loudest).all():

@@ -18,6 +18,7 @@ from qkv.types import AttentionMap
 _PICTURE, _ROW, _COLUMN = 150, 15, 15
 _NARROWEST, _WIDEST = 560, 2400
 _TICKS = 8
+_GAP, _LINES = 2, 4  # of tokens above the picture
 
 
 def heard_svg(
@@ -30,7 +31,7 @@ def heard_svg(
     """A recording and what was heard in it, as SVG, on one axis of time.
 
     Above, the log-mel spectrogram, low pitches below, dark where loud; each token stands over it where the middle of
-    its attention lies. Below, the weights of each token, darkest where its largest is.
+    its attention lies: half of it is before. Below, the weights of each token, darkest where its largest is.
 
     Args:
         log_mel: the recording as the model read it.
@@ -52,10 +53,8 @@ def heard_svg(
         raise InputError("there is nothing to draw", expected="at least one token", got="none")
     left = max(label_width(token) for token in tokens) + 10
     width = float(min(max(_NARROWEST, _COLUMN * len(tokens)), _WIDEST))
-    # Where a token is heard: the mean of places, as its weights have it.
-    places = torch.arange(weights.shape[1], dtype=torch.float64) + 0.5
-    middles = (weights @ places / weights.sum(dim=1).clamp(min=1e-12) / weights.shape[1] * width).tolist()
-    above = Panel(left + width, _PICTURE + 2.6 * FONT, _spectrogram(log_mel, tokens, middles, left, width))
+    middles = [_middle(row) / len(row) * width for row in weights]
+    above = _spectrogram(log_mel, tokens, middles, left, width)
     below = Panel(left + width, _ROW * len(tokens) + 3.4 * FONT, _matrix(weights, tokens, left, width, seconds))
     described = "; ".join(
         f"{visible(token)} at {middle / width * seconds:.2f} s" for token, middle in zip(tokens, middles, strict=True)
@@ -77,18 +76,44 @@ def heard_png(
 
 def _spectrogram(
     log_mel: Tensor, tokens: Sequence[str], middles: Sequence[float], left: int | float, width: int | float
-) -> str:
-    top = 2.6 * FONT
+) -> Panel:
+    lines = _lines(tokens, middles)
+    top = (0.4 + 1.1 * (max(lines) + 1)) * FONT
     span = log_mel - log_mel.min()
     body = [_image((span / span.max().clamp(min=1e-12)).T.flip(0), GREYS, left, top, width, _PICTURE)]
-    for i, (token, middle) in enumerate(zip(tokens, middles, strict=True)):
-        x, y = left + middle, top - 0.6 * FONT - 1.1 * FONT * (i % 2)  # on two lines: neighbours stand close
+    for token, middle, line in zip(tokens, middles, lines, strict=True):
+        x, y = left + middle, top - (0.6 + 1.1 * line) * FONT
         body.append(
             f'<line x1="{units(x)}" y1="{units(y + 0.5 * FONT)}" x2="{units(x)}" y2="{units(top + _PICTURE)}" '
             f'stroke="{SERIES[1]}" stroke-width="0.8" opacity="0.7"/>'
         )
         body.append(written(visible(token), x, y, "middle", size=SMALL))
-    return "\n".join(body)
+    return Panel(left + width, top + _PICTURE, "\n".join(body))
+
+
+def _middle(weights: Float[Tensor, " places"]) -> float:
+    """The place before which half of the weight lies, which one far away hardly moves.
+
+    >>> _middle(torch.tensor([0.0, 1.0, 0.0])), _middle(torch.tensor([0.0, 0.5, 0.5]))
+    (1.5, 2.0)
+    """
+    total = weights.cumsum(dim=0)
+    half = total[-1] / 2
+    place = int((total < half).sum())
+    before = total[place - 1] if place else 0.0
+    return place + float((half - before) / weights[place].clamp(min=1e-12))
+
+
+def _lines(tokens: Sequence[str], middles: Sequence[float]) -> list[int]:
+    """Each token's line above the picture, counted from it: the first where no neighbour is in its way, as far as the
+    lines suffice."""
+    lines, ends = [0] * len(tokens), list[float]()
+    for i in sorted(range(len(tokens)), key=lambda i: middles[i]):
+        reach = (label_width(tokens[i]) + _GAP) / 2
+        free = (line for line, end in enumerate(ends) if end <= middles[i] - reach)
+        lines[i] = next(free, len(ends) if len(ends) < _LINES else ends.index(min(ends)))
+        ends[lines[i] : lines[i] + 1] = [middles[i] + reach]
+    return lines
 
 
 def _matrix(weights: Tensor, tokens: Sequence[str], left: int | float, width: int | float, seconds: int | float) -> str:

@@ -1,14 +1,15 @@
 """Runs side by side, as a table, a chart and a page; the same for every recipe."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from qkv import draw, files
 from qkv.draw import Bar, Curve, Facts, Figure, Heading, LengthScore, Paragraph, Table
 from qkv.draw.report import Block
-from qkv.train import Comparison, Group, estimate
+from qkv.train import SIMILARITIES, Comparison, Estimate, Group, estimate
 
 # What runs may tell beside their metrics: its name in the table, how it is written, and its unit.
 _FACTS = {
@@ -29,31 +30,44 @@ _BEST: dict[str, _Best] = {
     "cross_entropy": "lowest",
     "perplexity": "lowest",
     "calibration_error": "lowest",
+    **{f"{one}_{unit}": "highest" for one in SIMILARITIES for unit in ("words", "characters")},
+    "character_error_rate": "lowest",
+    "word_error_rate": "lowest",
 }
 
 
 def table(comparison: Comparison) -> Table:
-    """Means over seeds with 95 % intervals, a row a group; baselines that are no group themselves below."""
+    """Means over seeds with 95 % intervals, a row a group; below that the same on other data, and baselines."""
     runs = [run for group in comparison.groups for run in group.runs]
     facts = {key: fact for key, fact in _FACTS.items() if all(key in run.result for run in runs)}
     shares = {key: name for key, name in _SHARES.items() if all(key in run.result for run in runs)}
+    untold = [None] * (len(shares) + len(facts))
+
+    def scores(score: Callable[[str], Estimate | None]) -> list[str | None]:
+        found = {metric: score(metric) for metric in comparison.metrics}
+        return [None if one is None else f"{one:.{_digits(metric)}f}" for metric, one in found.items()]
+
     rows: list[list[str | int | float | None]] = [
         [
             group.name,
             len(group.runs),
-            *(f"{group.estimate(metric):.{_digits(metric)}f}" for metric in comparison.metrics),
+            *scores(group.estimate),
             *(f"{group.fact(key):.4f}" for key in shares),
             *(f"{group.fact(key).mean / unit:{form}}" for key, (_, form, unit) in facts.items()),
         ]
         for group in comparison.groups
     ]
+    rows += [
+        [f"{group.name}, on {name}", len(group.runs), *scores(partial(group.estimate_elsewhere, name)), *untold]
+        for group in comparison.groups
+        for name in group.elsewhere
+    ]
     first = comparison.groups[0]
-    for name in first.runs[0].result.get("baselines", {}):
-        if any(group.name == name for group in comparison.groups):
-            continue
-        scores = {metric: first.baseline(name, metric) for metric in comparison.metrics}
-        told = [None if score is None else f"{score:.{_digits(metric)}f}" for metric, score in scores.items()]
-        rows.append([name, None, *told, *([None] * (len(shares) + len(facts)))])
+    rows += [
+        [name, None, *scores(partial(first.baseline, name)), *untold]
+        for name in first.runs[0].result.get("baselines", {})
+        if all(group.name != name for group in comparison.groups)
+    ]
     best: dict[str, _Best] = {metric: _BEST[metric] for metric in comparison.metrics if metric in _BEST}
     told = [*shares.values(), *(name for name, _, _ in facts.values())]
     return Table(["", "seeds", *comparison.metrics, *told], rows, best=best)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
@@ -97,9 +97,11 @@ PRESETS: Mapping[str, Json] = {
     },
     "digits": {
         "features": _DIGITS,
-        "variation": {"speed": 0.15, "max_mels": 8},
+        "variation": {"speed": 0.2, "max_mels": 8},
+        "network": {"kernel_size": 9, "standardize": True},
+        "batch_size": 16,
         "growth": 8,
-        "fit": {"epochs": 40, "learning_rate": 1.5e-3, "warmup_steps": 200, "patience": 40},
+        "fit": {"epochs": 60, "learning_rate": 1.5e-3, "warmup_steps": 200, "patience": 60},
     },
     "recordings": {
         "network": {"max_length": 200},
@@ -130,18 +132,14 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
         model.to(device()), vocabulary, config.features, config.network, config.beam_size, config.length_penalty
     )
 
-    def batches(draw: Callable[[int], Sequence[Recording]], variation: VariationConfig | None = None) -> SpeechBatches:
-        return SpeechBatches(
-            draw,
-            vocabulary,
-            config.features,
-            batch_size=config.batch_size,
-            seed=folder.seed,
-            variation=variation,
-            shuffle=variation is not None,
-        )
-
-    training, testing = batches(heard.train, config.variation), batches(lambda _: heard.test)
+    training = SpeechBatches(
+        heard.train,
+        vocabulary,
+        config.features,
+        batch_size=config.batch_size,
+        seed=folder.seed,
+        variation=config.variation,
+    )
     parameters = {name: _count(part) for name, part in (("encoder", model.encoder), ("decoder", model.decoder))}
     reporter.say(
         f"encoder of {parameters['encoder']:,} parameters, {config.model} decoder of {parameters['decoder']:,}; "
@@ -151,7 +149,7 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
     at = fit(
         model,
         training,
-        batches(lambda _: heard.valid),
+        _in_order(heard.valid, transcriber, config),
         config.fit,
         folder,
         device=device(),
@@ -167,8 +165,8 @@ def run(folder: RunFolder, reporter: Reporter, *, other_threads: bool = False) -
     a_frame = config.features.seconds_a_frame
     decoded = a_frame * sum(frame_count(one, config.features) for one in heard.test)
     result = {
-        "metrics": judged.metrics | {"loss": mean_loss(model, testing, device=device())},
-        "stranger": _judge(transcriber, heard.stranger).metrics if heard.stranger else {},
+        "metrics": judged.metrics | {"loss": _loss(transcriber, heard.test, config)},
+        "elsewhere": _elsewhere(transcriber, heard, config),
         "baselines": _baselines(heard, config),
         "rank_correlations": {unit: judged.rank_correlations(unit) for unit in ("words", "characters")},
         "unit": (unit := _unit(judged)),
@@ -239,6 +237,23 @@ def _judge(transcriber: Transcriber, recordings: Sequence[Recording]) -> Transcr
     return transcript_scores(transcriber.transcribe(recordings), [one.text for one in recordings])
 
 
+def _in_order(recordings: Sequence[Recording], transcriber: Transcriber, config: SpeechRunConfig) -> SpeechBatches:
+    read_as = (transcriber.vocabulary, config.features)
+    return SpeechBatches(lambda _: recordings, *read_as, batch_size=config.batch_size, seed=0, shuffle=False)
+
+
+def _loss(transcriber: Transcriber, recordings: Sequence[Recording], config: SpeechRunConfig) -> float:
+    return mean_loss(transcriber.model, _in_order(recordings, transcriber, config), device=transcriber.device)
+
+
+def _elsewhere(transcriber: Transcriber, heard: Parts, config: SpeechRunConfig) -> Mapping[str, Mapping[str, float]]:
+    """Scores on the speaker kept from training, if there is one."""
+    if config.test_speaker is None or not heard.stranger:
+        return {}
+    loss = _loss(transcriber, heard.stranger, config)
+    return {config.test_speaker: _judge(transcriber, heard.stranger).metrics | {"loss": loss}}
+
+
 def _unit(judged: TranscriptScores) -> Literal["words", "characters"]:
     """What measures are compared on: words, where most transcripts have several."""
     several = sum(" " in one.reference for one in judged.each)
@@ -297,11 +312,8 @@ def evaluate(run: Run, data: str | None, reporter: Reporter) -> Json:
             drawn_by = np.random.default_rng(config.split_seed)
             heard = joined(heard, config.judged, drawn_by, least=config.digits[0], most=config.digits[1])
     judged = _judge(transcriber, heard)
-    testing = SpeechBatches(
-        lambda _: heard, transcriber.vocabulary, config.features, batch_size=config.batch_size, seed=0, shuffle=False
-    )
     return {
-        "metrics": judged.metrics | {"loss": mean_loss(transcriber.model, testing, device=transcriber.device)},
+        "metrics": judged.metrics | {"loss": _loss(transcriber, heard, config)},
         "rank_correlations": {unit: judged.rank_correlations(unit) for unit in ("words", "characters")},
         "recordings": len(heard),
     }

@@ -136,6 +136,12 @@ def parts(data: str, config: RecordingsConfig, features: FeatureConfig, seed: in
 
 def _morse_parts(config: RecordingsConfig, features: FeatureConfig, seed: int) -> Parts:
     """Words of the fixed parts are never heard in training."""
+    if config.test_speaker is not None:
+        raise InputError(
+            "Morse code has no speakers",
+            got=f"--test-speaker {config.test_speaker}",
+            hint="--data fsdd, which has five",
+        )
     rate, fixed = features.sample_rate, np.random.default_rng(config.split_seed)
     test = morse(config.judged, fixed, letters=config.letters, sample_rate=rate)
     kept = {one.text for one in test}

@@ -56,11 +56,9 @@ def report(run: Run, shown: Heard, command: str) -> str:
 
 
 def scores(model: str, result: Mapping[str, Any]) -> Table:
-    """Scores of the model, of the same on a speaker never heard, and of baselines."""
+    """Scores of the model, of the same on a speaker that it never heard, and of baselines."""
     systems = {model: result["metrics"]}
-    if result["stranger"]:
-        systems["another speaker"] = result["stranger"]
-    systems |= result["baselines"]
+    systems |= {f"{model}, on {name}": metrics for name, metrics in result["elsewhere"].items()} | result["baselines"]
     units = ("words", "characters")
     names = {f"{measure}_{unit}": f"{name}, {unit}" for unit in units for measure, name in _MEASURES.items()}
     names |= {"word_error_rate": "word errors", "character_error_rate": "character errors", "loss": "loss"}

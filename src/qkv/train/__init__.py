@@ -6,6 +6,7 @@ from qkv.train.fit import Batches, FitConfig, Progress, autocast, fast_bfloat16,
 from qkv.train.metrics import Estimate, TranslationScores, estimate, translation_scores
 from qkv.train.runs import RunFolder
 from qkv.train.transcription import (
+    SIMILARITIES,
     Transcript,
     TranscriptScores,
     cosine_similarity,
@@ -15,6 +16,7 @@ from qkv.train.transcription import (
 )
 
 __all__ = [
+    "SIMILARITIES",
     "Batches",
     "CalibrationBin",
     "ClassScores",

@@ -1,8 +1,9 @@
 """Several runs side by side: grouped by what they were told, averaged over seeds."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from qkv.errors import InputError
@@ -26,6 +27,17 @@ class Group:
         Seeds of one draw are judged by the same, and so are not independent.
         """
         return self._over([run.metrics[metric] for run in self.runs])
+
+    @property
+    def elsewhere(self) -> list[str]:
+        """The other data that all runs were judged by, such as a speaker kept from training."""
+        first, *others = (run.result.get("elsewhere", {}) for run in self.runs)
+        return [name for name in first if all(name in other for other in others)]
+
+    def estimate_elsewhere(self, name: str, metric: str) -> Estimate | None:
+        """`estimate` on other data; None where a run has it not."""
+        scores = [run.result["elsewhere"][name].get(metric) for run in self.runs]
+        return None if None in scores else self._over(scores)
 
     def baseline(self, name: str, metric: str) -> Estimate | None:
         """That of a baseline that ran beside each; None where one has it not. Of one draw, that of the first seed."""
@@ -62,14 +74,20 @@ class Comparison:
                     "name": group.name,
                     "seeds": [run.seed for run in group.runs],
                     "runs": [str(run.path) for run in group.runs],
-                    "metrics": {
-                        metric: {"mean": value.mean, "margin": None if value.count == 1 else value.margin}
-                        for metric in self.metrics
-                        for value in [group.estimate(metric)]
+                    "metrics": self._told(group.estimate),
+                    "elsewhere": {
+                        name: self._told(partial(group.estimate_elsewhere, name)) for name in group.elsewhere
                     },
                 }
                 for group in self.groups
             ]
+        }
+
+    def _told(self, score: Callable[[str], Estimate | None]) -> Json:
+        values = {metric: value for metric in self.metrics if (value := score(metric)) is not None}
+        return {
+            metric: {"mean": value.mean, "margin": None if value.count == 1 else value.margin}
+            for metric, value in values.items()
         }
 
 

@@ -53,7 +53,7 @@ def damerau_levenshtein_similarity(a: Tokens, b: Tokens) -> float:
     return DamerauLevenshtein.normalized_similarity(a, b)
 
 
-MEASURES: Mapping[str, Callable[[Tokens, Tokens], float]] = {
+SIMILARITIES: Mapping[str, Callable[[Tokens, Tokens], float]] = {
     "jaccard": jaccard_similarity,
     "cosine": cosine_similarity,
     "damerau_levenshtein": damerau_levenshtein_similarity,
@@ -84,7 +84,7 @@ class TranscriptScores:
 
     def rank_correlations(self, unit: str = "words") -> dict[str, float | None]:
         """Spearman's rank correlation of each two measures over transcripts; None where one is the same for all."""
-        names = [f"{measure}_{unit}" for measure in MEASURES]
+        names = [f"{measure}_{unit}" for measure in SIMILARITIES]
         columns = {name: [one.similarities[name] for one in self.each] for name in names}
         found: dict[str, float | None] = {}
         for i, first in enumerate(names):
@@ -98,7 +98,7 @@ class TranscriptScores:
         """The transcripts on which measures differ most, the widest apart first."""
 
         def spread(one: Transcript) -> float:
-            values = [one.similarities[f"{measure}_{unit}"] for measure in MEASURES]
+            values = [one.similarities[f"{measure}_{unit}"] for measure in SIMILARITIES]
             return max(values) - min(values)
 
         apart = [one for one in self.each if spread(one) > 0]
@@ -125,7 +125,7 @@ def transcript_scores(texts: Sequence[str], references: Sequence[str]) -> Transc
     for text, reference in zip(texts, references, strict=True):
         pairs = {"words": (text.split(), reference.split()), "characters": (text, reference)}
         similarities = {
-            f"{name}_{unit}": measure(*pair) for unit, pair in pairs.items() for name, measure in MEASURES.items()
+            f"{name}_{unit}": measure(*pair) for unit, pair in pairs.items() for name, measure in SIMILARITIES.items()
         }
         each.append(Transcript(reference, text, similarities))
     metrics = {name: float(np.mean([one.similarities[name] for one in each])) for name in each[0].similarities}
