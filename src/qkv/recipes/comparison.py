@@ -95,7 +95,8 @@ def write(comparison: Comparison, out: Path) -> list[Path]:
         Figure(bars, f"{metric}: mean and 95 % interval."),
     ]
     if trained:
-        charts["curves.svg"] = draw.svg(draw.curves([_curve(group) for group in trained], x="minutes"))
+        curves = [_curve(group) for group in trained]
+        charts["curves.svg"] = draw.svg(draw.curves(curves, x="minutes", log=_far_apart(curves)))
         caption = "Validation loss against training time, the first seed of each."
         told = "Scores are of the test part; the minutes in the table are of training, validation included."
         blocks += [Heading("How training went"), Paragraph(told), Figure(charts["curves.svg"], caption)]
@@ -135,6 +136,12 @@ def _curve(group: Group) -> Curve:
     lines = [line for line in group.runs[0].history if line["part"] == "valid"]
     minutes = [line["seconds"] / 60 for line in lines]
     return Curve(group.name, minutes, [line["loss"] for line in lines], "validation")
+
+
+def _far_apart(curves: Sequence[Curve]) -> bool:
+    """Whether losses differ so much that the low ones would lie on one another."""
+    losses = [loss for curve in curves for loss in curve.y if math.isfinite(loss)]
+    return min(losses, default=0.0) > 0 and max(losses) > 4 * min(losses)
 
 
 def _lengths(group: Group) -> list[LengthScore]:
