@@ -1,7 +1,7 @@
 """What models read, as plain data: the Batch family. Each knows its fields, how much it weighs, and how to move."""
 
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Float32, Int, Int64
@@ -11,7 +11,9 @@ Own = TypeVar("Own", bound="Tensors")
 
 
 class Tensors:
-    """Of dataclasses whose fields are all tensors."""
+    """Of dataclasses whose fields are all tensors; `unit` is what `tokens` counts."""
+
+    unit: ClassVar[str] = "tokens"
 
     def to(self: Own, device: torch.device | str) -> Own:
         """The same on another device."""
@@ -66,6 +68,8 @@ class TextBatch(Tensors):
 class ImageBatch(Tensors):
     """Grey images as a network reads them, and the class of each."""
 
+    unit: ClassVar[str] = "images"
+
     pixels: Float[Tensor, "batch 1 height width"]
     label: Int64[Tensor, " batch"]
 
@@ -86,6 +90,8 @@ class SpeechBatch(Tensors):
 
     `target` holds `bos tokens... eos`, as in `PairBatch`. The masks are True at real positions.
     """
+
+    unit: ClassVar[str] = "frames"
 
     log_mel: Float[Tensor, "batch frames mels"]
     log_mel_mask: Bool[Tensor, "batch frames"]

@@ -119,6 +119,19 @@ def test_other_sizes_and_colours_are_refused_and_converted_on_request(tmp_path):
     np.testing.assert_array_equal(found.parts["train"].pixels, resized(Images.unlabelled(grey(coloured)), 5).pixels)
 
 
+def test_what_is_transparent_lies_on_white(tmp_path):
+    clear = np.zeros((5, 5, 4), dtype=np.uint8)
+    clear[2, 2, 3] = 255  # black, and only here to be seen
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(clear).save(tmp_path / name / "0.png")
+    with pytest.raises(DataError, match="in colour"):
+        read_image_parts(tmp_path, fitting())
+    pixels = read_image_parts(tmp_path, fitting(convert=True)).parts["train"].pixels
+    assert pixels[0, 2, 2] == 0
+    assert (pixels[0] == 255).sum() == 24
+
+
 def test_a_folder_of_mixed_pictures(tmp_path):
     pictures(tmp_path / "a", 2)
     pictures(tmp_path / "b", 1, mode="RGB", size=(9, 17), ending="jpg")

@@ -64,6 +64,21 @@ def test_an_archive_reads_as_its_folder(tmp_path):
         np.testing.assert_array_equal(one.sound, other.sound)
 
 
+def test_words_said_many_times_are_parted_by_recordings():
+    some = [Recording(f"{i}", ("yes", "no")[i % 2], np.ones(3, np.float32)) for i in range(40)]
+    split = split_recordings(some, valid=0.1, test=0.1, seed=0)
+    assert (len(split.train), len(split.valid), len(split.test)) == (32, 4, 4)
+    assert {one.text for one in split.train} == {"yes", "no"}
+
+
+def test_a_table_in_an_archive_may_end_with_a_blank_line(tmp_path):
+    tone(tmp_path / "a.wav")
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
+        archive.write(tmp_path / "a.wav", "wavs/a.wav")
+        archive.writestr("metadata.csv", "a|One.|one\n")
+    assert told(tmp_path / "some.zip") == [("wavs/a.wav", "one", "")]
+
+
 def test_the_layout_of_lj_speech(tmp_path):
     tone(tmp_path / "wavs" / "LJ001-0001.wav", rate=22_050)
     (tmp_path / "metadata.csv").write_text("LJ001-0001|In 1813|In eighteen thirteen\nLJ001-0002|Not|here\n")
@@ -111,7 +126,7 @@ def test_a_damaged_recording_is_left_out_and_said(tmp_path):
     (tmp_path / "list.tsv").write_text("a.wav\tone\nb.wav\ttwo\n")
     found = read_recordings(tmp_path, FEATURES)
     assert [one.text for one in found.recordings] == ["one"]
-    assert found.notes[0].startswith("left out 1 recordings that cannot be used, the first: ")
+    assert found.notes[0].startswith("left out 1 recordings that cannot be used, b.wav; the first: ")
     assert "b.wav: not a recording" in found.notes[0]
     (tmp_path / "list.tsv").write_text("b.wav\ttwo\n")
     with pytest.raises(DataError, match=r"b.wav: not a recording"):
@@ -128,7 +143,7 @@ def test_archives_that_cannot_be_unpacked_are_refused(tmp_path):
     for damaged, message in {
         whole.replace(b"\tone", b"\ttwo"): r"list.tsv: damaged in the archive \(Bad CRC-32.*fetch it again",
         whole.replace(b"RIFF", b"RAFF"): r"a.wav: damaged in the archive",
-        whole[:-30]: r"recordings.zip: not a folder, a zip archive or a manifest",
+        whole[:-30]: r"recordings.zip: not a zip archive, or one cut short",
         # The lowest bit of the flags, 6 bytes into a local header and 8 into that of the directory: encrypted.
         whole.replace(b"PK\3\4\x14\0\0", b"PK\3\4\x14\0\1").replace(b"PK\1\2\x14\3\x14\0\0", b"PK\1\2\x14\3\x14\0\1"): (
             r"list.tsv: cannot be unpacked \(.*encrypted.*Try: unpack it first"

@@ -260,7 +260,7 @@ def test_what_cannot_be_used_is_refused_and_leaves_no_folder(qkv_cli, tmp_path):
     assert "the images are too small" in refusal("--size", 5)
     lone = np.where(np.arange(40) == 7, 2, labels)
     np.savez(tmp_path / "set.npz", train_images=grey, train_labels=labels, val_images=grey[:3], val_labels=lone[7:10])
-    assert "classes that no image to train on has; got 2" in refusal("--data", tmp_path / "set.npz").replace(
+    assert "1 of 3 classes have no image to train on" in refusal("--data", tmp_path / "set.npz").replace(
         ". Got", "; got"
     )
 

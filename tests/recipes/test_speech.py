@@ -132,8 +132,11 @@ def test_what_is_too_long_for_the_model_is_left_out_or_refused(recordings, runs,
     run = base.run(
         speech, "speech", chosen, seed=0, out=tmp_path / "run", preset="tiny", reporter=Reporter(said.append)
     )
-    assert any("longer than 48 frames and 18 tokens" in one for one in said)
+    assert any("longer than 48 frames or 18 tokens" in one for one in said)
     assert sum(run.result["recordings"].values()) < 20
+    again = speech.evaluate(run, str(recordings), Reporter(said.append))
+    assert again["recordings"] == sum(run.result["recordings"].values())
+    assert speech.predict(run, str(recordings), tmp_path / "out.tsv", Reporter(said.append))["recordings"] < 20
     long = tmp_path / "long.wav"
     soundfile.write(long, morse_waveform("hhhh", np.random.default_rng(0), sample_rate=RATE), RATE)
     with pytest.raises(InputError, match=r"too long for this model. Expected at most 48 frames"):
@@ -204,6 +207,27 @@ def test_presets():
     assert speech.default_preset(speech.SpeechRunConfig(data="some/folder")) == "recordings"
     for preset in speech.PRESETS:
         base.configure(speech, {}, preset)
+
+
+def test_what_cannot_be_keyed_or_heard_is_refused(runs, tmp_path):
+    for text in ("", " "):
+        with pytest.raises(InputError, match=r"there is nothing to key. Expected letters a to z"):
+            speech.show(runs["attention"], text)
+    soundfile.write(tmp_path / "click.wav", np.full(50, 0.1), RATE)
+    with pytest.raises(DataError, match=r"click.wav: the recording is too short. Expected at least 13 milliseconds"):
+        speech.show(runs["attention"], str(tmp_path / "click.wav"))
+    (tmp_path / "some.raw").write_bytes(bytes(100))
+    with pytest.raises(DataError, match=r"some.raw: not a recording that can be read"):
+        speech.show(runs["attention"], str(tmp_path / "some.raw"))
+    with pytest.raises(InputError, match="Morse code has no speakers"):
+        parts(MORSE, RecordingsConfig(test_speaker="theo"), FeatureConfig(), 0, print)
+
+
+def test_how_a_recording_was_read_is_told(runs, tmp_path):
+    sound = morse_waveform("a", np.random.default_rng(0), sample_rate=16_000)
+    soundfile.write(tmp_path / "a.wav", np.stack((sound, sound), axis=1), 16_000)
+    page = speech.show(runs["lstm"], str(tmp_path / "a.wav")).page
+    assert "the mean of 2 channels, resampled from 16,000 Hz to 8,000 Hz" in page
 
 
 def test_settings_that_cannot_be_used_are_refused():

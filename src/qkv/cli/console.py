@@ -108,7 +108,7 @@ def reporter() -> Iterator[Any]:
 
     def progress(at: Reached) -> None:
         nonlocal valid_loss
-        told = f"{at.tokens_per_second:,.0f} tokens/s, {_duration(at.seconds_left)} left"
+        told = f"{at.tokens_per_second:,.0f} {at.unit}/s, {_duration(at.seconds_left)} left"
         if at.loss is not None:
             told = f"loss {at.loss:.3f}, {told}"
         bar.update(task, completed=at.step, total=at.total_steps, told=told, visible=True)

@@ -90,7 +90,10 @@ def _runner(name: str) -> Callable[..., None]:
                 return _compared(compare_runs(runs), where, as_json=as_json)
         return answer(_run_document(run), _run_text(run), as_json=as_json)
 
-    command.__doc__ = f"{RECIPES[name].summary}\n\nDefaults are those of the schema; a preset sets some of them."
+    command.__doc__ = (
+        f"{RECIPES[name].summary}\n\nDefaults below are those of the schema. A preset sets some of them; without "
+        "--preset it is chosen by the model or the data, and config.json of the run tells all that was used."
+    )
     return command
 
 

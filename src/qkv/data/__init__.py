@@ -1,6 +1,17 @@
 """Data: readers, vocabularies, batches and generators. Raw things come in, batches go out."""
 
-from qkv.data.audio import Audio, FeatureConfig, at_rate, log_mel_of, played_at, read_audio, resample
+from qkv.data.audio import (
+    Audio,
+    FeatureConfig,
+    at_rate,
+    changed,
+    log_mel_of,
+    played_at,
+    read_audio,
+    resample,
+    shortest,
+    too_short,
+)
 from qkv.data.batches import PairBatches, TextBatches, batch_of, source_batch
 from qkv.data.cleaning import CLEANING, clean_text
 from qkv.data.docstrings import docstrings
@@ -104,6 +115,7 @@ __all__ = [
     "alphabet_vocabulary",
     "at_rate",
     "batch_of",
+    "changed",
     "clean_text",
     "date_pair",
     "digits",
@@ -147,6 +159,7 @@ __all__ = [
     "sentence_key",
     "sha256_of",
     "shares",
+    "shortest",
     "source_batch",
     "speech_batch",
     "split_images",
@@ -154,6 +167,7 @@ __all__ = [
     "split_pairs",
     "split_recordings",
     "text_key",
+    "too_short",
     "train_vocabulary",
     "verify",
     "word_of",

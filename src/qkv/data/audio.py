@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 import torch
 from jaxtyping import Float32
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from qkv.errors import DataError, InputError
@@ -26,7 +26,7 @@ _SILENT = 1e-4  # of full scale: 80 decibels below it, fainter than the noise of
 class FeatureConfig(Config):
     """What is made of a recording before a model reads it."""
 
-    sample_rate: PositiveInt = 16_000
+    sample_rate: int = Field(default=16_000, ge=1000)
     """Samples a second; recordings of another rate are resampled to it."""
     mel_rate: PositiveInt | None = None
     """Lay the mel filters out for so many samples a second and resample nothing, whatever rate a recording has."""
@@ -80,9 +80,12 @@ def decode_audio(file: BinaryIO | bytes, name: str | Path, *, max_seconds: int |
                     path=name,
                 )
             samples, rate = sound.read(dtype="float32", always_2d=True), sound.samplerate
-    except soundfile.LibsndfileError as error:
+    except (soundfile.LibsndfileError, TypeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        told = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
         raise DataError(
-            f"not a recording that can be read ({error.error_string.rstrip('.')})",
+            f"not a recording that can be read ({told.rstrip('.')})",
             expected="WAV, FLAC, OGG, MP3 or AIFF",
             hint="fetch or record it again, or convert it to WAV",
             path=name,
@@ -115,6 +118,28 @@ def resample(waveform: Waveform, from_rate: int, to_rate: int) -> Waveform:
     from scipy.signal import resample_poly  # half a second, which most commands have no use for
 
     return resample_poly(waveform, to_rate // common, from_rate // common).astype(np.float32)
+
+
+def changed(audio: Audio, config: FeatureConfig) -> str:
+    """What is done to a recording before a model reads it, to be said behind what it is; nothing where it is read as it
+    is."""
+    several = f", the mean of {audio.channels} channels" if audio.channels > 1 else ""
+    if audio.sample_rate == (config.mel_rate or config.sample_rate):
+        return several
+    if config.mel_rate:
+        return f"{several}, of {audio.sample_rate:,} Hz with mel filters for {config.mel_rate:,} Hz"
+    return f"{several}, resampled from {audio.sample_rate:,} Hz to {config.sample_rate:,} Hz"
+
+
+def shortest(config: FeatureConfig) -> int:
+    """The fewest samples that a model reads: more than half a window."""
+    return config.n_fft // 2 + 1
+
+
+def too_short(name: str | Path, config: FeatureConfig) -> DataError:
+    """The error for fewer samples than that."""
+    milliseconds = 1000 * shortest(config) / (config.mel_rate or config.sample_rate)
+    return DataError("the recording is too short", expected=f"at least {milliseconds:.0f} milliseconds", path=name)
 
 
 def at_rate(audio: Audio, config: FeatureConfig) -> Waveform:

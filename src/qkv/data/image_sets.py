@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Int64, UInt8
 
-from qkv.data.images import PARTS, Images, not_grey, raw_parts, read_idx
+from qkv.data.images import PARTS, Images, not_grey, one_channel, raw_parts, read_idx
 from qkv.errors import DataError, InputError
 from qkv.files import open_arrays
 
@@ -174,7 +174,7 @@ def read_pictures(path: str | Path, fitting: Fitting) -> tuple[list[str], UInt8[
         name = next((name for name in ("images", "test_images", "val_images", "train_images") if name in arrays), None)
         if name is None:
             raise DataError("no images in this npz file", expected="images", got=", ".join(arrays), path=path)
-        pixels = arrays[name]
+        pixels = one_channel(arrays[name])
         if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or not pixels.size:
             raise not_grey(pixels, path)
     elif "idx3" in path.name:
@@ -266,7 +266,10 @@ def _picture(path: Path) -> UInt8[np.ndarray, "height width *colours"]:
                 )
             if image.mode.startswith(("I", "F")):
                 raise DataError("a picture of more than 8 bits a pixel", expected="8", got=image.mode, path=path)
-            return np.asarray(image.convert("L" if image.mode in ("L", "LA", "1") else "RGB"))
+            if image.has_transparency_data:  # laid on white paper
+                image = image.convert("RGBA")
+                return np.asarray(pillow.alpha_composite(pillow.new("RGBA", image.size, "white"), image).convert("RGB"))
+            return np.asarray(image.convert("L" if image.mode in ("L", "1") else "RGB"))
     except FileNotFoundError as error:
         raise DataError("no such file", path=path) from error
     except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:

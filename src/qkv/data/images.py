@@ -89,7 +89,7 @@ def raw_parts(path: str | Path) -> dict[str, Raw]:
         DataError: as `read_images`; images in colour are let through.
     """
     path = require_file(path)
-    parts = _npz(path) if zipfile.is_zipfile(path) else _idx_parts(path)
+    parts = _npz(path) if path.suffix == ".npz" or zipfile.is_zipfile(path) else _idx_parts(path)
     return {part: _checked(pixels, labels, path) for part, (pixels, labels) in parts.items()}
 
 
@@ -104,7 +104,13 @@ def not_grey(pixels: np.ndarray, path: str | Path, hint: str = "") -> DataError:
     )
 
 
+def one_channel(pixels: np.ndarray) -> np.ndarray:
+    """Images without the axis that says that they are grey, where they have it."""
+    return pixels[..., 0] if pixels.ndim == 4 and pixels.shape[-1] == 1 else pixels
+
+
 def _checked(pixels: np.ndarray, labels: np.ndarray, path: Path) -> Raw:
+    pixels = one_channel(pixels)
     if pixels.dtype != np.uint8 or not (pixels.ndim == 3 or (pixels.ndim == 4 and pixels.shape[-1] == 3)):
         raise not_grey(pixels, path)
     # MedMNIST has a class in a row of its own.

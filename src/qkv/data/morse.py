@@ -45,6 +45,8 @@ def morse_waveform(text: str, generator: np.random.Generator, *, sample_rate: in
     dtype('float32')
     """
     units = keyed(text)
+    if not units:
+        raise InputError("there is nothing to key", expected="letters a to z", got=repr(text))
     unit = generator.uniform(0.034, 0.042) * generator.normal(1, 0.05, len(units)).clip(0.8, 1.2)
     silence = generator.uniform(0.05, 0.20, 2)  # before and after
     ends = np.round(sample_rate * (silence[0] + np.cumsum(unit))).astype(int)
@@ -52,7 +54,7 @@ def morse_waveform(text: str, generator: np.random.Generator, *, sample_rate: in
     key = np.zeros(samples, dtype=np.float32)
     for start, end, down in zip([int(sample_rate * silence[0]), *ends[:-1]], ends, units, strict=True):
         key[start:end] = down
-    envelope = uniform_filter1d(key, sample_rate // 200)  # rises in 5 ms: a key that only switched would click
+    envelope = uniform_filter1d(key, max(1, sample_rate // 200))  # rises in 5 ms: a key that only switched would click
     step = np.float32(2 * np.pi * generator.uniform(600, 800) / sample_rate)
     tone = np.sin(step * np.arange(samples, dtype=np.float32))
     noise = generator.standard_normal(samples, dtype=np.float32)

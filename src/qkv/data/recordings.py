@@ -11,7 +11,16 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import Float32
 
-from qkv.data.audio import Audio, FeatureConfig, Waveform, at_rate, decode_audio, read_audio
+from qkv.data.audio import (
+    Audio,
+    FeatureConfig,
+    Waveform,
+    at_rate,
+    decode_audio,
+    read_audio,
+    shortest,
+    too_short,
+)
 from qkv.errors import DataError, InputError, unknown_name
 from qkv.files import open_arrays, read_text_lines, require_file
 
@@ -33,14 +42,14 @@ class Recording:
         text: its transcript.
         sound: its samples, at the rate that a model reads, or its log-mel frames where only those are known.
         speaker: who speaks, where that is known.
-        take: which time of saying the same this is, for spoken digits.
+        take: which time of saying the same this is, for spoken digits whose names tell it; else -1.
     """
 
     name: str
     text: str
     sound: Waveform | LogMel
     speaker: str = ""
-    take: int = 0
+    take: int = -1
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,12 @@ def read_recordings(
     path = Path(path)
     if path.suffix == ".npz":
         return _read_features(path, config)
+    if path.suffix.lower() in _SOUNDS and path.is_file():
+        raise DataError(
+            "one recording, without its transcript",
+            expected="a folder or a zip archive of recordings, or a manifest beside them",
+            path=path,
+        )
     if path.is_file() and path.suffix != ".zip" and not zipfile.is_zipfile(path):
         transcripts, path = path, path.parent
     with _Store.open(path) as store:
@@ -112,7 +127,7 @@ class _Row:
     file: str
     text: str
     speaker: str = ""
-    take: int = 0
+    take: int = -1
 
 
 class _Store:
@@ -130,7 +145,7 @@ class _Store:
             archive = zipfile.ZipFile(require_file(path))
         except zipfile.BadZipFile as error:
             raise DataError(
-                "not a folder, a zip archive or a manifest of recordings", hint="unpack it first", path=path
+                "not a zip archive, or one cut short", hint="fetch it again, or unpack it first", path=path
             ) from error
         return cls(path, (name for name in archive.namelist() if not name.endswith("/")), archive)
 
@@ -235,6 +250,8 @@ def _table_rows(store: _Store, path: Path, lines: Iterable[tuple[int, str]]) -> 
     }
     for line, text in lines:
         cells = text.split("|")
+        if not text.strip():
+            continue
         if len(cells) < 2:
             raise DataError(
                 "not a table of transcripts",
@@ -257,8 +274,8 @@ def _read_all(store: _Store, rows: Iterable[_Row], config: FeatureConfig, max_se
             left_out.append((row.file, error))
             continue
         waveform = at_rate(audio, config)
-        if len(waveform) <= config.n_fft // 2:
-            left_out.append((row.file, DataError("the recording is shorter than half a window", path=row.file)))
+        if len(waveform) < shortest(config):
+            left_out.append((row.file, too_short(row.file, config)))
             continue
         rates[audio.sample_rate] += 1
         several += audio.channels > 1
@@ -276,14 +293,14 @@ def _read_all(store: _Store, rows: Iterable[_Row], config: FeatureConfig, max_se
     if several:
         notes.append(f"{several:,} recordings of several channels averaged to one")
     if left_out:
-        first = left_out[0][1]
-        notes.append(f"left out {len(left_out):,} recordings that cannot be used, the first: {first}")
+        names = _some([name for name, _ in left_out])
+        notes.append(f"left out {len(left_out):,} recordings that cannot be used, {names}; the first: {left_out[0][1]}")
     if not recordings:
         if left_out:
             raise left_out[0][1]
         raise DataError(
-            "no recording has a transcript",
-            expected="recordings that the transcripts name",
+            "no recording to read",
+            expected=f"files such as {', '.join(_SOUNDS[:3])}, named by the transcripts if there are any",
             got=_some(store.names) or "an empty folder",
             path=store.path,
         )
@@ -343,6 +360,7 @@ def _some(names: Sequence[str]) -> str:
 
 # The published split of the Free Spoken Digit Dataset tests by takes 0 to 4; those after them choose.
 _TEST_TAKES, _VALID_TAKES = range(5), range(5, 10)
+_MANY = 5  # recordings of a text, from which on texts are words rather than sentences
 
 
 def split_recordings(
@@ -350,7 +368,7 @@ def split_recordings(
 ) -> RecordingSplit:
     """Parts recordings at random; spoken digits by their takes, of which 0 to 4 test and 5 to 9 choose.
 
-    Recordings of one and the same text fall to one part, but those of digits, where there are ten texts.
+    Recordings of one and the same text fall to one part, but where texts are few: single words, said many times.
 
     Args:
         valid, test: shares of the recordings.
@@ -368,16 +386,20 @@ def split_recordings(
         parts = [[], [], []]
         for one in known:
             parts[0 if one.take in _TEST_TAKES else 1 if one.take in _VALID_TAKES else 2].append(one)
+        expected = "takes from 0 to 4 to judge by, from 5 to 9 to choose by, and later ones to train on"
     else:
-        texts = sorted({one.text for one in known})
-        order = [texts[i] for i in np.random.default_rng(seed).permutation(len(texts))]
+        few = len(known) >= _MANY * len({one.text for one in known})
+        kinds = [one.name if few else one.text for one in known]
+        drawn = sorted(set(kinds))
+        order = [drawn[i] for i in np.random.default_rng(seed).permutation(len(drawn))]
         edges = np.cumsum([max(1, round(share * len(order))) for share in (test, valid)])
-        place = {text: int(np.searchsorted(edges, rank, side="right")) for rank, text in enumerate(order)}
-        parts = [[one for one in known if place[one.text] == part] for part in range(3)]
+        place = {kind: int(np.searchsorted(edges, rank, side="right")) for rank, kind in enumerate(order)}
+        parts = [[one for one, kind in zip(known, kinds, strict=True) if place[kind] == part] for part in range(3)]
+        expected = "some to train on, to choose by and to judge by, each text in one part"
     if not all(parts):
         raise InputError(
             "too few recordings to part",
-            expected="some to train on, to choose by and to judge by",
+            expected=expected,
             got=f"{len(recordings)} of {len({one.text for one in recordings})} texts",
         )
     return RecordingSplit(parts[2], parts[1], parts[0], stranger)
@@ -385,7 +407,7 @@ def split_recordings(
 
 def digits_by_name(recordings: Sequence[Recording]) -> bool:
     """Whether these are takes of spoken digits, which may be joined to sequences."""
-    return all(one.text in DIGITS and one.speaker for one in recordings)
+    return all(one.text in DIGITS and one.speaker and one.take >= 0 for one in recordings)
 
 
 def joined(

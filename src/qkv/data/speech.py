@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field, NonNegativeInt
 from torch import Tensor
 
-from qkv.data.audio import FeatureConfig, log_mel_of, played_at
+from qkv.data.audio import FeatureConfig, log_mel_of, played_at, shortest
 from qkv.data.batches import padded
 from qkv.data.recordings import Recording
 from qkv.data.tokens import BOS_ID, EOS_ID, Vocabulary
@@ -96,7 +96,9 @@ class SpeechBatches:
             return frames_of(recording, self._features)
         if recording.sound.ndim == 1 and variation.speed:
             speed = generator.uniform(1 - variation.speed, 1 + variation.speed)
-            frames = log_mel_of(played_at(recording.sound, speed), self._features)
+            played = played_at(recording.sound, speed)
+            long_enough = len(played) >= shortest(self._features)
+            frames = log_mel_of(played if long_enough else recording.sound, self._features)
         else:
             frames = frames_of(recording, self._features)
         return spec_augment(

@@ -131,6 +131,7 @@ def curves(
         for place, value in zip(line.x, line.y, strict=True)
     ]
     names, parts = _ordered(line.name for line in lines), _ordered(line.part for line in lines)
+    height = alt.Scale(type="log", nice=False, padding=6) if log else alt.Scale(zero=False)
     # A noisy curve of training would hide that of validation, which runs along it.
     opacity = alt.Scale(domain=["training", "validation"], range=[0.5 if len(parts) > 1 else 1.0, 1.0])
     chart = (
@@ -138,7 +139,7 @@ def curves(
         .mark_line()
         .encode(
             x=alt.X("x:Q", title=x, axis=alt.Axis(grid=False, tickCount=6)),
-            y=alt.Y("y:Q", title=y, scale=alt.Scale(type="log", nice=False) if log else alt.Scale(zero=False)),
+            y=alt.Y("y:Q", title=y, scale=height),
             color=_colour(names, symbolSize=400),
             strokeDash=alt.StrokeDash(
                 "part:N",

@@ -29,7 +29,6 @@ _BEST: dict[str, _Best] = {
     "loss": "lowest",
     "cross_entropy": "lowest",
     "perplexity": "lowest",
-    "calibration_error": "lowest",
     **{f"{one}_{unit}": "highest" for one in SIMILARITIES for unit in ("words", "characters")},
     "character_error_rate": "lowest",
     "word_error_rate": "lowest",
@@ -69,6 +68,8 @@ def table(comparison: Comparison) -> Table:
         if all(group.name != name for group in comparison.groups)
     ]
     best: dict[str, _Best] = {metric: _BEST[metric] for metric in comparison.metrics if metric in _BEST}
+    if "valid_accuracy" in shares:  # which is what is chosen by
+        best = {shares["valid_accuracy"]: "highest"}
     told = [*shares.values(), *(name for name, _, _ in facts.values())]
     return Table(["", "seeds", *comparison.metrics, *told], rows, best=best)
 
@@ -84,6 +85,7 @@ def write(comparison: Comparison, out: Path) -> list[Path]:
     runs = [run for group in comparison.groups for run in group.runs]
     bars = draw.svg(draw.bars([_bar(group, metric) for group in comparison.groups], x=metric))
     charts = {"comparison.svg": bars}
+    spread = "mean and 95 % interval" if len(runs) > len(comparison.groups) else "one seed each"
     trained = [group for group in comparison.groups if group.runs[0].history]
     blocks: list[Block] = [
         Paragraph(
@@ -92,7 +94,7 @@ def write(comparison: Comparison, out: Path) -> list[Path]:
         ),
         table(comparison),
         *_choice(comparison.groups),
-        Figure(bars, f"{metric}: mean and 95 % interval."),
+        Figure(bars, f"{metric}: {spread}."),
     ]
     if trained:
         curves = [_curve(group) for group in trained]

@@ -265,6 +265,8 @@ def evaluate(run: Run, data: str | None, reporter: Reporter, *, convert: bool = 
     else:
         images, part = read_judged(data, config, classifier.names, reporter.say)
         reporter.say(f"{data}: {len(images):,} images{'' if part == 'train' else f', its {part} part'}")
+        if part == "train" and data == config.data:
+            reporter.say(f"{data}: those trained on are among them; without --data the test part alone is scored")
     judged = class_scores(classifier.probabilities(images), images.labels)
     return {
         "metrics": judged.metrics,
@@ -326,14 +328,14 @@ def _asked(run: Run, convert: bool) -> ImagesConfig:
 
 def _one(config: ImagesConfig, text: str) -> tuple[Images, str]:
     """One image, and what it is called."""
-    if not text.isdecimal():
+    if not text.removeprefix("-").isdecimal():
         said: list[str] = []
         names, images = read_unlabelled(text, config, said.append)
         if len(images) > 1:
             raise InputError("these are several images", expected="the file of one picture", got=text)
         return images, ": ".join([names[0], *said])
     test = parts(config, lambda _: None).test
-    if int(text) >= len(test):
+    if not 0 <= int(text) < len(test):
         raise InputError("there is no such test image", expected=f"0 to {len(test) - 1}", got=text)
     return test.at(np.array([int(text)])), f"test image {text}"
 

@@ -59,12 +59,12 @@ def parts(config: ImageDataConfig, say: Callable[[str], None]) -> ImageSplit:
         read(config.data, config, say), valid=config.valid_share, test=config.test_share, seed=config.split_seed
     )
     known = set(split.train.labels.tolist())
-    for name, images in (("valid", split.valid), ("test", split.test)):
-        if strange := sorted(set(images.labels.tolist()) - known):
-            raise InputError(
-                f"the {name} part has classes that no image to train on has",
-                got=", ".join(split.names[int(label)] for label in strange),
-            )
+    if absent := [name for label, name in enumerate(split.names) if label not in known]:
+        raise InputError(
+            f"{config.data}: {len(absent)} of {len(split.names)} classes have no image to train on",
+            expected="some of each, and numbers of classes without gaps where they have no names",
+            got=f"none of {', '.join(absent[:3])}" + (" and others" if len(absent) > 3 else ""),
+        )
     if split.repeated:
         say(f"{config.data}: left out {split.repeated:,} images to train on that are in another part too")
     return split

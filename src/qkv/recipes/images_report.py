@@ -66,7 +66,7 @@ def report(run: Run, classifier: Classifier, test: Images, command: str) -> str:
     if mistakes:
         pixels = torch.from_numpy(test.pixels[[one["image"] for one in mistakes]]).float()
         labels = [f"{one['label']}: {one['answer']} {one['probability']:.0%}" for one in mistakes]
-        told = "Of the test part: the class, and what it was taken for. Some are the labels' own."
+        told = "Of the test part: the class, and what it was taken for."
         made.append(Figure(draw.images_svg(pixels, labels=labels), told))
     else:
         made.append(Paragraph("There are none."))

@@ -21,6 +21,7 @@ from qkv.data import (
     Vocabulary,
     alphabet_vocabulary,
     at_rate,
+    changed,
     digits_by_name,
     find,
     frame_count,
@@ -29,6 +30,8 @@ from qkv.data import (
     morse_waveform,
     read_audio,
     read_sounds,
+    shortest,
+    too_short,
     train_vocabulary,
 )
 from qkv.errors import InputError
@@ -208,22 +211,38 @@ def _vocabulary(folder: RunFolder, texts: Sequence[str], config: SpeechRunConfig
 def _with_room(heard: Parts, vocabulary: Vocabulary, config: SpeechRunConfig, reporter: Reporter) -> Parts:
     """`heard` without what the model has no positions for; says how much that is."""
 
-    def fits(one: Recording) -> bool:
-        tokens = len(vocabulary.encode(one.text)) + 1
-        return tokens < config.network.max_length and frame_count(one, config.features) <= config.network.max_frames
-
     whole = {"train": heard.train(config.growth), **heard.fixed}
-    kept = {name: [one for one in some if fits(one)] for name, some in whole.items()}
-    left_out = sum(len(some) - len(kept[name]) for name, some in whole.items())
-    if not left_out:
+    kept = {name: _fitting(some, vocabulary, config) for name, some in whole.items()}
+    if kept == whole:
         return heard
-    room = f"{config.network.max_frames:,} frames and {config.network.max_length - 2} tokens"
     if heard.drawn or not all(kept.values()):
-        hint = "--network.max-length and --network.max-frames, or shorter sequences"
-        raise InputError("the recordings are too long for the model", expected=f"at most {room}", hint=hint)
-    reporter.say(f"left out {left_out:,} recordings longer than {room}")
+        raise _too_long(config)
+    reporter.say(f"left out {sum(map(len, whole.values())) - sum(map(len, kept.values())):,} {_room(config)}")
     train = kept.pop("train")
     return Parts(lambda _: train, kept["valid"], kept["test"], kept.get("stranger", []), drawn=False)
+
+
+def _fitting(recordings: Sequence[Recording], vocabulary: Vocabulary, config: SpeechRunConfig) -> list[Recording]:
+    """Those that the model has positions for."""
+    sizes = config.network
+    return [
+        one
+        for one in recordings
+        if len(vocabulary.encode(one.text)) + 1 < sizes.max_length
+        and frame_count(one, config.features) <= sizes.max_frames
+    ]
+
+
+def _room(config: SpeechRunConfig) -> str:
+    return f"recordings longer than {config.network.max_frames:,} frames or {config.network.max_length - 2} tokens"
+
+
+def _too_long(config: SpeechRunConfig) -> InputError:
+    return InputError(
+        "no recording is short enough for the model",
+        got=_room(config),
+        hint="--network.max-length and --network.max-frames when it is trained, or shorter sequences",
+    )
 
 
 def _count(module: torch.nn.Module) -> int:
@@ -311,6 +330,12 @@ def evaluate(run: Run, data: str | None, reporter: Reporter) -> Json:
         if digits_by_name(heard):
             drawn_by = np.random.default_rng(config.split_seed)
             heard = joined(heard, config.judged, drawn_by, least=config.digits[0], most=config.digits[1])
+    kept = _fitting(heard, transcriber.vocabulary, config)
+    if len(kept) < len(heard):
+        if not kept:
+            raise _too_long(config)
+        reporter.say(f"left out {len(heard) - len(kept):,} {_room(config)}")
+        heard = kept
     judged = _judge(transcriber, heard)
     return {
         "metrics": judged.metrics | {"loss": _loss(transcriber, heard, config)},
@@ -325,8 +350,13 @@ def predict(run: Run, data: str, out: Path, reporter: Reporter) -> Json:
     found = read_sounds(find(data), config.features, max_seconds=config.max_seconds)
     for note in found.notes:
         reporter.say(f"{data}: {note}")
-    texts = transcriber.transcribe(found.recordings)
-    lines = (f"{one.name}\t{text}\n" for one, text in zip(found.recordings, texts, strict=True))
+    heard = _fitting(found.recordings, transcriber.vocabulary, config)
+    if not heard:
+        raise _too_long(config)
+    if len(heard) < len(found.recordings):
+        reporter.say(f"left out {len(found.recordings) - len(heard):,} {_room(config)}")
+    texts = transcriber.transcribe(heard)
+    lines = (f"{one.name}\t{text}\n" for one, text in zip(heard, texts, strict=True))
     files.write_text(out, "path\ttext\n" + "".join(lines))
     return {"recordings": len(texts), "out": str(out)}
 
@@ -338,12 +368,16 @@ def show(run: Run, text: str, *, layer: int | None = None, head: int | None = No
         InputError: a recording that cannot be used, or no such layer or head.
     """
     config, transcriber = _load(run)
-    if config.data == MORSE and not Path(text).suffix and not Path(text).exists():
+    if config.data == MORSE and not Path(text).suffix and (not text or not Path(text).exists()):
         rate = config.features.sample_rate
         audio = Audio(morse_waveform(text.lower(), np.random.default_rng(0), sample_rate=rate), rate)
     else:
         audio = read_audio(text, max_seconds=config.max_seconds)
-    return drawn(transcriber.hear(Recording(text, "", at_rate(audio, config.features))), layer=layer, head=head)
+    sound = at_rate(audio, config.features)
+    if len(sound) < shortest(config.features):
+        raise too_short(text, config.features)
+    heard = replace(transcriber.hear(Recording(text, "", sound)), seconds=audio.seconds)
+    return drawn(heard, changed(audio, config.features), layer=layer, head=head)
 
 
 def _load(run: Run) -> tuple[SpeechRunConfig, Transcriber]:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
@@ -22,6 +23,7 @@ from qkv.data import (
     verify,
 )
 from qkv.errors import InputError
+from qkv.recipes.base import PARTED
 from qkv.types import Config
 
 MORSE = "morse"
@@ -30,6 +32,7 @@ MORSE = "morse"
 ALPHABET = "abcdefghijklmnopqrstuvwxyz ,.?-"
 
 Say = Callable[[str], None]
+_Bounds = Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=2), PARTED]
 
 
 class RecordingsConfig(Config):
@@ -39,13 +42,13 @@ class RecordingsConfig(Config):
     """The file of transcripts, where it is not among the recordings: TSV (path, text), or `id|text|normalised`."""
     max_seconds: float = Field(default=30.0, gt=0)
     """Longer recordings are left out; `show` refuses them."""
-    digits: tuple[PositiveInt, PositiveInt] = (3, 6)
-    """Of spoken digits: the fewest and the most that are joined to a sequence of one speaker; 1 and 1: single ones."""
-    letters: tuple[PositiveInt, PositiveInt] = (2, 5)
+    digits: _Bounds = (3, 6)
+    """Of spoken digits: the fewest and the most that are joined to a sequence of one speaker; 1,1: single ones."""
+    letters: _Bounds = (2, 5)
     """Of Morse code: the fewest and the most letters of a word."""
     sequences: PositiveInt = 1600
     """Of Morse code and digits: how many are drawn anew for each epoch."""
-    judged: PositiveInt = 300
+    judged: int = Field(default=300, ge=2)
     """Of Morse code and digits: how many are drawn, once, to judge by; half as many to choose by."""
     growth: NonNegativeInt = 0
     """Of Morse code and digits: over so many epochs the most letters or digits grow from 1."""
@@ -143,9 +146,9 @@ def _morse_parts(config: RecordingsConfig, features: FeatureConfig, seed: int) -
             hint="--data fsdd, which has five",
         )
     rate, fixed = features.sample_rate, np.random.default_rng(config.split_seed)
-    test = morse(config.judged, fixed, letters=config.letters, sample_rate=rate)
+    test = morse(config.judged, fixed, letters=_grown(config.letters, 0, 0), sample_rate=rate)
     kept = {one.text for one in test}
-    valid = morse(config.judged // 2, fixed, letters=config.letters, sample_rate=rate, without=kept)
+    valid = morse(config.judged // 2, fixed, letters=_grown(config.letters, 0, 0), sample_rate=rate, without=kept)
     kept |= {one.text for one in valid}
 
     @lru_cache(maxsize=1)
@@ -157,13 +160,14 @@ def _morse_parts(config: RecordingsConfig, features: FeatureConfig, seed: int) -
     return Parts(words, valid, test, [], drawn=True)
 
 
-def _grown(bounds: tuple[int, int], epoch: int, growth: int) -> tuple[int, int]:
+def _grown(bounds: Sequence[int], epoch: int, growth: int) -> tuple[int, int]:
     """The fewest and the most in an epoch: from 1 on in those that grow.
 
     >>> [_grown((3, 6), epoch, 12) for epoch in (0, 1, 2, 11, 12)]
     [(1, 1), (1, 1), (1, 2), (1, 6), (3, 6)]
     """
-    return bounds if epoch >= growth else (1, 1 + epoch * bounds[1] // growth)
+    least, most = bounds
+    return (least, most) if epoch >= growth else (1, 1 + epoch * most // growth)
 
 
 def read(data: str, config: RecordingsConfig, features: FeatureConfig, say: Say) -> list[Recording]:

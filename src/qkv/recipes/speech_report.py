@@ -46,7 +46,7 @@ def report(run: Run, shown: Heard, command: str) -> str:
     if result["disputed"]:
         blocks += [Heading("Where measures disagree most", 3), transcripts(result["disputed"][:_SHOWN], result["unit"])]
     blocks += [
-        Heading("Ten transcripts"),
+        Heading("Some transcripts"),
         transcripts(result["examples"][:_SHOWN], result["unit"]),
         Heading("What was trained on what"),
         Facts(facts(run)),
@@ -142,8 +142,9 @@ def alignment(heard: Heard, *, layer: int | None = None, head: int | None = None
     return attended([one for one in heard.maps if one.kind == "cross"], layer=layer, head=head)
 
 
-def drawn(heard: Heard, *, layer: int | None = None, head: int | None = None) -> Drawn:
-    """The transcript of a recording with the picture of where its tokens were heard."""
+def drawn(heard: Heard, changed: str, *, layer: int | None = None, head: int | None = None) -> Drawn:
+    """The transcript of a recording with the picture of where its tokens were heard; `changed` is what had to be done
+    to read it."""
     figure = alignment(heard, layer=layer, head=head)
     title = heard.text or "nothing was heard"
     look: Any = {"seconds": heard.seconds, "title": title}
@@ -152,8 +153,8 @@ def drawn(heard: Heard, *, layer: int | None = None, head: int | None = None) ->
         title,
         [
             Paragraph(
-                f"{heard.seconds:.2f} seconds. Each token stands over the log-mel picture where the middle of its "
-                "attention lies; its weights are below, darkest where its largest is."
+                f"{heard.seconds:.2f} seconds{changed}. Each token stands over the log-mel picture where the middle of "
+                "its attention lies; its weights are below, darkest where its largest is."
             ),
             Figure(svg, f"Attention of {figure.layer}."),
         ],

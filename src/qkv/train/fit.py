@@ -127,6 +127,7 @@ class Progress:
     epoch: int
     loss: float | None
     valid_loss: float | None
+    unit: str
     tokens_per_second: float
     seconds_left: float
 
@@ -271,6 +272,7 @@ class _Loop:
         self.optimizer = _optimizer(self.parameters.values(), config)
         self.state = TrainingState(model, self.optimizer)
         self.valid_loss: float | None = None
+        self.unit = "tokens"
 
     @property
     def at(self) -> Position:
@@ -302,6 +304,7 @@ class _Loop:
         if not self.descending:
             self.optimizer.step()
         at.step, at.tokens = at.step + 1, at.tokens + batch.tokens
+        self.unit = getattr(batch, "unit", self.unit)
         if self.config.average:
             self.state.take_into_mean(1 - min(self.config.average, at.step / (at.step + 9)))
         at.epoch, at.batch = divmod(at.step, len(self.train))
@@ -420,7 +423,8 @@ class _Loop:
         if minutes is not None:
             left = min(left, 60 * minutes - at.seconds)
         speed = at.tokens / max(at.seconds, 1e-9)
-        self.on_progress(Progress(at.step, self.total, at.epoch, loss, self.valid_loss, speed, max(left, 0.0)))
+        progress = Progress(at.step, self.total, at.epoch, loss, self.valid_loss, self.unit, speed, max(left, 0.0))
+        self.on_progress(progress)
 
 
 @contextmanager
