@@ -233,6 +233,22 @@ def _fitting(recordings: Sequence[Recording], vocabulary: Vocabulary, config: Sp
     ]
 
 
+def _heard(
+    recordings: Sequence[Recording], vocabulary: Vocabulary, config: SpeechRunConfig, reporter: Reporter
+) -> list[Recording]:
+    """Those that the model has positions for; says how many others there are.
+
+    Raises:
+        InputError: there are only others.
+    """
+    kept = _fitting(recordings, vocabulary, config)
+    if not kept:
+        raise _too_long(config)
+    if len(kept) < len(recordings):
+        reporter.say(f"left out {len(recordings) - len(kept):,} {_room(config)}")
+    return kept
+
+
 def _room(config: SpeechRunConfig) -> str:
     return f"recordings longer than {config.network.max_frames:,} frames or {config.network.max_length - 2} tokens"
 
@@ -330,12 +346,7 @@ def evaluate(run: Run, data: str | None, reporter: Reporter) -> Json:
         if digits_by_name(heard):
             drawn_by = np.random.default_rng(config.split_seed)
             heard = joined(heard, config.judged, drawn_by, least=config.digits[0], most=config.digits[1])
-    kept = _fitting(heard, transcriber.vocabulary, config)
-    if len(kept) < len(heard):
-        if not kept:
-            raise _too_long(config)
-        reporter.say(f"left out {len(heard) - len(kept):,} {_room(config)}")
-        heard = kept
+    heard = _heard(heard, transcriber.vocabulary, config, reporter)
     judged = _judge(transcriber, heard)
     return {
         "metrics": judged.metrics | {"loss": _loss(transcriber, heard, config)},
@@ -350,11 +361,7 @@ def predict(run: Run, data: str, out: Path, reporter: Reporter) -> Json:
     found = read_sounds(find(data), config.features, max_seconds=config.max_seconds)
     for note in found.notes:
         reporter.say(f"{data}: {note}")
-    heard = _fitting(found.recordings, transcriber.vocabulary, config)
-    if not heard:
-        raise _too_long(config)
-    if len(heard) < len(found.recordings):
-        reporter.say(f"left out {len(found.recordings) - len(heard):,} {_room(config)}")
+    heard = _heard(found.recordings, transcriber.vocabulary, config, reporter)
     texts = transcriber.transcribe(heard)
     lines = (f"{one.name}\t{text}\n" for one, text in zip(heard, texts, strict=True))
     files.write_text(out, "path\ttext\n" + "".join(lines))
